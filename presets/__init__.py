@@ -1,0 +1,1 @@
+"""Preset files shipped with unienc."""

@@ -1,0 +1,1 @@
+"""The unienc command line."""

@@ -1,0 +1,1 @@
+"""unienc: one shared encoder for driving perception."""

@@ -1,0 +1,1 @@
+"""Stores, triplets, transforms, data sets, and the synthetic city."""

@@ -1,0 +1,1 @@
+"""A driving world with exact ground truth."""

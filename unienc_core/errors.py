@@ -1,0 +1,87 @@
+"""Errors that a user can act on, each with the exit code of the command line.
+
+Exit codes: 0 ok; 1 a bug; 2 usage or preset; 3 bad input data; 4 partial success; 5 out of memory,
+VRAM or disk; 6 integrity; 7 a figure beyond a threshold; 130 interrupted but resumable.
+"""
+
+from __future__ import annotations
+
+
+class UniencError(Exception):
+    """Base of all errors whose message is one line: what was found, expected, and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(UniencError):
+    """The request itself makes no sense."""
+
+    exit_code = 2
+
+
+class PresetError(UsageError):
+    """A preset is not well formed, or an option does not fit its component."""
+
+
+class WiringError(UsageError):
+    """Nodes, terms and stages of a preset do not fit together."""
+
+
+class ShapeError(UsageError):
+    """A tensor at a public door does not have the shape that was asked for."""
+
+
+class DataError(UniencError):
+    """Input data is missing, unreadable or wrong."""
+
+    exit_code = 3
+
+
+class StoreError(DataError):
+    """A store is missing, truncated, edited, or of an unknown version."""
+
+
+class VideoError(DataError):
+    """A video cannot be opened or holds no frame."""
+
+
+class PartialError(UniencError):
+    """Some of the work succeeded; what did not is listed in the message."""
+
+    exit_code = 4
+
+
+class ResourceError(UniencError):
+    """Memory, VRAM or disk ran out, or a folder cannot be written."""
+
+    exit_code = 5
+
+
+class IntegrityError(UniencError):
+    """A checkpoint does not fit or is corrupt, or training diverged."""
+
+    exit_code = 6
+
+
+class CheckpointError(IntegrityError):
+    """A checkpoint is missing parts, corrupt, or of other shapes than the network."""
+
+
+class ThresholdError(UniencError):
+    """A figure lies beyond --fail-under or --fail-over."""
+
+    exit_code = 7
+
+
+class Interrupted(UniencError):  # noqa: N818 - it reports a state, not a fault
+    """The run was stopped by a signal and saved; the same command resumes it."""
+
+    exit_code = 130
+
+
+def nearest(name: str, choices: list[str]) -> str:
+    """Return ``' (did you mean X?)'`` for the choice closest to `name`, or an empty string."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f" (did you mean '{found[0]}'?)" if found else ""

@@ -1,0 +1,1 @@
+"""Predictor, streams of frames, video in and out, overlays."""

@@ -1,0 +1,1 @@
+"""Blocks, encoders, necks, heads and the network that joins them."""
