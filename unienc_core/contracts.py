@@ -75,12 +75,21 @@ class FeaturePyramid:
 
 
 def concat_pyramids(pyramids: Sequence[FeaturePyramid]) -> FeaturePyramid:
-    """Concatenate pyramids of equal strides along channels, level by level."""
+    """Concatenate pyramids of equal strides along channels, level by level.
+
+    Inner tensors are joined alike where all pyramids have them.
+    """
     first = pyramids[0]
     if any(p.strides != first.strides for p in pyramids):
         raise ShapeError(f"pyramids of different strides: {[p.strides for p in pyramids]}")
     levels = [torch.cat(lv, 1) for lv in zip(*(p.levels for p in pyramids), strict=True)]
-    return FeaturePyramid(levels, first.strides)
+    inners = [p.inner for p in pyramids if p.inner is not None]
+    if len(inners) < len(pyramids):
+        return FeaturePyramid(levels, first.strides)
+    inner = [
+        [torch.cat(x, 1) for x in zip(*level, strict=True)] for level in zip(*inners, strict=True)
+    ]
+    return FeaturePyramid(levels, first.strides, inner)
 
 
 @dataclass
@@ -93,6 +102,8 @@ class NodeInputs:
         images: `M 3 H W`, or `M 6 H W` for pairs (source, target): what the encoder saw, before
             its own normalisation.
         values: The keys that the node declared in `requires` and, in training, `train_requires`.
+            For a pair node, what other nodes predict comes with first axis B*S (a frame's values
+            repeated for each source); keys of the batch come as they lie there.
         batch_size: B, so that a sequence node can fold `M` back.
     """
 
@@ -109,11 +120,13 @@ class Node(nn.Module):
         requires: Keys (batch or earlier predictions) needed always.
         train_requires: Batch keys needed in training only.
         produces: Prediction keys this node adds (empty for encoders).
+        train_produces: Keys it adds in training only (text queries, auxiliary predictions).
     """
 
     requires: tuple[str, ...] = ()
     train_requires: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()
+    train_produces: tuple[str, ...] = ()
 
 
 class Encoder(Node):
@@ -150,10 +163,13 @@ class Neck(Node):
 
 
 class Head(Node):
-    """Pyramids to predictions; tensors with first axis `M` (the network folds B*S to B, S)."""
+    """Pyramids to predictions.
+
+    First axis `M` for frames and pairs (the network folds B*S to B, S), `B` for sequences.
+    """
 
     def forward(self, inputs: NodeInputs) -> Predictions:
-        """Return exactly the keys in `produces`."""
+        """Return exactly the keys in `produces` and, in training, `train_produces`."""
         raise NotImplementedError
 
 

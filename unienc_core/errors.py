@@ -6,11 +6,14 @@ VRAM or disk; 6 integrity; 7 a figure beyond a threshold; 130 interrupted but re
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class UniencError(Exception):
     """Base of all errors whose message is one line: what was found, expected, and what to do."""
 
     exit_code = 1
+    reported = False  # whether a JSON document about it is on stdout already
 
 
 class UsageError(UniencError):
@@ -46,9 +49,17 @@ class VideoError(DataError):
 
 
 class PartialError(UniencError):
-    """Some of the work succeeded; what did not is listed in the message."""
+    """Some of the work succeeded; what did not is listed in the message.
+
+    Attributes:
+        report: What the verb would have returned, for those who read it.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, report: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class ResourceError(UniencError):

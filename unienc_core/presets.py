@@ -7,7 +7,6 @@ bound to the component's signature by `check_components`; how the nodes fit toge
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -17,8 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from unienc_core.errors import PresetError, nearest
-
-MAX_PRESET_BYTES = 256 * 1024
+from unienc_core.safe_yaml import MAX_YAML_BYTES, parse_yaml
 
 
 class Spec(BaseModel):
@@ -170,10 +168,10 @@ class Preset(Spec):
         return self
 
     def _check_reads(self) -> None:
-        nodes = [*self.network.encoders, *self.network.necks, *self.network.heads]
-        doubled = {name for name in nodes if nodes.count(name) > 1}
+        # A head may bear an encoder's name (`pose`): nothing reads heads.
+        doubled = set(self.network.encoders) & set(self.network.necks)
         if doubled:
-            raise ValueError(f"network: node names used twice: {', '.join(sorted(doubled))}")
+            raise ValueError(f"network: encoder and neck both called {', '.join(sorted(doubled))}")
         known = list(self.network.encoders)
         for family, specs in (("necks", self.network.necks), ("heads", self.network.heads)):
             for name, spec in specs.items():
@@ -190,44 +188,6 @@ class Preset(Spec):
     def total_steps(self) -> int:
         """Steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-4 is a number, aliases are refused and keys are unique."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if cast(Any, self).check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed in presets")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: list[str] = [str(key.value) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"key '{key}' stands twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
-
-
-cast(Any, _Loader).add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Parse YAML safely.
-
-    Raises:
-        PresetError: On anything malformed, oversized, or beyond plain data.
-    """
-    if len(text) > MAX_PRESET_BYTES:
-        raise PresetError(f"{where}: larger than {MAX_PRESET_BYTES} bytes, not a preset")
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise PresetError(f"{where}: not valid YAML: {line}") from None
 
 
 def preset_names() -> list[str]:
@@ -248,8 +208,8 @@ def preset_text(name_or_path: str) -> tuple[str, str]:
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
         try:
-            if path.stat().st_size > MAX_PRESET_BYTES:
-                raise PresetError(f"{path}: larger than {MAX_PRESET_BYTES} bytes, not a preset")
+            if path.stat().st_size > MAX_YAML_BYTES:
+                raise PresetError(f"{path}: larger than {MAX_YAML_BYTES} bytes, not a preset")
             return path.read_text(encoding="utf-8"), str(path)
         except (OSError, UnicodeDecodeError) as error:
             raise PresetError(f"{path}: cannot read preset: {error}") from None

@@ -5,13 +5,12 @@ import yaml
 
 from unienc_core.errors import PresetError
 from unienc_core.presets import (
-    MAX_PRESET_BYTES,
     dump_preset,
     load_preset,
-    parse_yaml,
     preset_from_dict,
     preset_names,
 )
+from unienc_core.safe_yaml import MAX_YAML_BYTES, parse_yaml
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -67,7 +66,7 @@ def test_scientific_notation_is_a_number() -> None:
         "a: 1\na: 2",
         "a: [",
         "[" * 5000,
-        "a: '" + "x" * MAX_PRESET_BYTES + "'",
+        "a: '" + "x" * MAX_YAML_BYTES + "'",
     ],
 )
 def test_hostile_yaml_is_refused_in_one_line(text: str) -> None:
