@@ -1,1 +1,8 @@
 """Loss terms and the objective that holds them."""
+
+from unienc_core.losses.balancing import Balancing
+from unienc_core.losses.objective import Objective
+from unienc_core.losses.photometric import Photometric
+from unienc_core.losses.smooth import Smooth
+
+__all__ = ["Balancing", "Objective", "Photometric", "Smooth"]

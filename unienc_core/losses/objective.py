@@ -1,0 +1,168 @@
+"""The objective: every active term, on every stream that offers what it reads, as one loss."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unienc_core import registry
+from unienc_core.contracts import StepContext, Term, check_shape
+from unienc_core.errors import PresetError, ShapeError, WiringError, nearest
+from unienc_core.losses.balancing import build_balancing
+from unienc_core.presets import Preset
+from unienc_core.view_synthesis import MADE_FROM
+
+StreamValues = Mapping[str, Mapping[str, Any]]
+"""Stream name to its batch, predictions, synthesised views and ``teacher/<key>``, merged."""
+
+
+class Objective(nn.Module):
+    """The loss terms of a preset; what they and the balancing learn are its parameters.
+
+    Args:
+        preset: Its `terms` and `balancing` are read.
+
+    Raises:
+        PresetError: If a term is unknown, an option does not fit it, or its name cannot be used.
+    """
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.specs = preset.terms
+        self.terms = nn.ModuleDict()
+        for name, spec in preset.terms.items():
+            where = f"terms.{name}"
+            # A module's children share a namespace with its methods, and dots separate levels.
+            if not name or "." in name or hasattr(self.terms, name):
+                raise PresetError(f"{where}: '{name}' cannot name a term; choose another")
+            kind = spec.type or name
+            self.terms[name] = registry.build("term", kind, options=spec.options, where=where)
+        self.balancing = build_balancing(preset.balancing, list(preset.terms))
+
+    def reads(self, stage_terms: Sequence[str]) -> set[str]:
+        """Return the batch and prediction keys behind these terms, synthesised ones resolved."""
+        keys = {key for name in stage_terms for key in self._term(name).requires}
+        return {source for key in keys for source in MADE_FROM.get(key, (key,))}
+
+    def streams_of(self, name: str, offered: Mapping[str, Collection[str]]) -> list[str]:
+        """Return the streams that a term runs on: those that offer every key it reads.
+
+        Args:
+            name: The term.
+            offered: Stream name to its keys; synthesised keys need not be listed.
+
+        Raises:
+            WiringError: If there is none, saying what each stream lacks.
+        """
+        required = self._term(name).requires
+        asked = self.specs[name].streams or tuple(offered)
+        lacks = {
+            stream: _missing(required, offered[stream]) for stream in asked if stream in offered
+        }
+        found = [stream for stream, missing in lacks.items() if not missing]
+        if not found:
+            gaps = "; ".join(f"'{s}' lacks {', '.join(missing)}" for s, missing in lacks.items())
+            raise WiringError(
+                f"terms.{name} reads {', '.join(required)}, which no stream offers: "
+                f"{gaps or 'there is no stream'}; add a head or a label, or switch the term off"
+            )
+        return found
+
+    def forward(
+        self, values_by_stream: StreamValues, stage_terms: Sequence[str], context: StepContext
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the active terms and combine them.
+
+        A term that returns one loss per sample is averaged over the valid samples of all its
+        streams together; one that returns a scalar is averaged over its streams. A sample is valid
+        if all that the term reads is (``valid_<key>``).
+
+        Args:
+            values_by_stream: What each stream has to offer.
+            stage_terms: Names of the active terms.
+            context: Step, ramp and seed.
+
+        Returns:
+            The scalar to minimise, and detached scalars for the log: ``loss/<term>`` without
+            weight, ``loss/total``, and ``<term>/<name>`` for what a term reports of itself.
+
+        Raises:
+            WiringError: If a term finds no stream.
+        """
+        losses: dict[str, Tensor] = {}
+        logs: dict[str, Tensor] = {}
+        with torch.autocast(_device_type(values_by_stream), enabled=False):
+            for name in stage_terms:
+                losses[name] = self._loss(name, values_by_stream, context)
+                logs[f"loss/{name}"] = losses[name].detach()
+                notes = self._term(name).logs
+                logs |= {f"{name}/{key}": note.detach() for key, note in notes.items()}
+            total = self.balancing({n: self._weight(n, context) * x for n, x in losses.items()})
+        logs["loss/total"] = total.detach()
+        return total, logs
+
+    def _loss(self, name: str, values_by_stream: StreamValues, context: StepContext) -> Tensor:
+        term = self._term(name)
+        summed, counts, scalars = [], [], []
+        for stream in self.streams_of(name, values_by_stream):
+            values = values_by_stream[stream]
+            loss = term(values, context)
+            if loss.dim() == 0:
+                scalars.append(loss)
+                continue
+            if loss.dim() != 1:
+                raise ShapeError(
+                    f"terms.{name} returned a loss of shape {tuple(loss.shape)}, expected one per "
+                    f"sample, or a scalar"
+                )
+            valid = _valid_samples(term.requires, values, loss)
+            summed.append(torch.where(valid, loss, 0.0).sum())
+            counts.append(valid.sum())
+        if scalars:
+            return torch.stack(scalars).mean()
+        # Without any valid sample the loss is a zero that still belongs to the graph.
+        return torch.stack(summed).sum() / torch.stack(counts).sum().clamp(min=1)
+
+    def _weight(self, name: str, context: StepContext) -> float:
+        spec = self.specs[name]
+        return spec.weight * (context.ramp if spec.ramp else 1.0)
+
+    def _term(self, name: str) -> Term:
+        if name not in self.terms:
+            raise WiringError(f"no term '{name}' in the preset{nearest(name, list(self.terms))}")
+        term = self.terms[name]
+        assert isinstance(term, Term)
+        return term
+
+
+def _missing(required: Sequence[str], offered: Collection[str]) -> list[str]:
+    """Return the batch and prediction keys that keep a stream from offering `required`."""
+    missing: list[str] = []
+    for key in required:
+        if key not in offered:
+            gaps = [source for source in MADE_FROM.get(key, (key,)) if source not in offered]
+            missing += [gap for gap in gaps if gap not in missing]
+    return missing
+
+
+def _valid_samples(required: Sequence[str], values: Mapping[str, Any], loss: Tensor) -> Tensor:
+    """Return `B`, bool: the samples that have everything that was read."""
+    valid = torch.ones_like(loss, dtype=torch.bool)
+    read = {source for key in required for source in (key, *MADE_FROM.get(key, ()))}
+    for key in read:
+        mask = values.get(f"valid_{key}")
+        if mask is not None:
+            check_shape(mask, "B", f"valid_{key}", B=loss.shape[0])
+            valid = valid & mask.to(valid)
+    return valid
+
+
+def _device_type(values_by_stream: StreamValues) -> str:
+    for values in values_by_stream.values():
+        for value in values.values():
+            if isinstance(value, Tensor):
+                return value.device.type
+    return "cpu"
