@@ -1,0 +1,366 @@
+"""Stores: exact round trips, and distrust of everything that was touched."""
+
+import json
+import multiprocessing
+import pickle
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from fake_drives import SIZE, K, file_bytes, frame, spec, write_fake_store
+
+from unienc_core.data.codecs import decode_image, encode_image, image_size_of
+from unienc_core.data.keys import standard_keys
+from unienc_core.data.manifest import KeySpec, read_manifest, write_manifest
+from unienc_core.data.shard_read import Shard
+from unienc_core.data.store import Store, resolve_store
+from unienc_core.data.store_writer import StoreWriter
+from unienc_core.errors import DataError, StoreError
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    return write_fake_store(tmp_path_factory.mktemp("store") / "s")
+
+
+@pytest.fixture
+def path(pristine, tmp_path):
+    return shutil.copytree(pristine, tmp_path / "copy")
+
+
+def test_every_key_comes_back_exactly(pristine):
+    store = Store(pristine)
+    for drive in range(3):
+        for index in (0, 4):
+            expected = frame(drive, index)
+            found = store.frame(drive, index, expected.keys())
+            for key, value in expected.items():
+                assert found[key].dtype == np.asarray(value).dtype
+                np.testing.assert_array_equal(found[key], value, err_msg=key)
+
+
+def test_store_describes_itself(pristine):
+    store = Store(pristine)
+    assert store.num_frames == 15
+    assert [d.name for d in store.drives] == ["drive-0", "drive-1", "drive-2"]
+    assert store.drives[1].attrs == {"seed": 1}
+    assert store.manifest["version"] == 1
+    assert store.manifest["keys"]["depth"]["unit"] == "m"
+    assert store.manifest["fps"] == 17.0
+    assert store.manifest["complete"]
+    depths = np.stack([frame(2, i)["depth"] for i in range(5)])
+    stats = store.drives[2].stats["depth"]
+    assert stats.min == depths.min()
+    assert stats.max == depths.max()
+    assert stats.mean == pytest.approx(depths.astype(float).mean(), rel=1e-12)
+    assert stats.valid == 1.0
+
+
+def test_units_stand_in_the_file_and_maps_are_chunked_by_frame(pristine):
+    with h5py.File(pristine / "shard-00000.h5") as file:
+        depth = file["drive-00000/depth"]
+        assert depth.attrs["unit"] == b"m"
+        assert depth.chunks == (1, *SIZE)
+        assert depth.compression == "gzip"
+        assert depth.shuffle
+        assert file["drive-00000/image/bytes"].dtype == np.uint8
+        assert file["drive-00000/image"].attrs["encoding"] == b"png"
+        assert file["drive-00000/triplets"][:].tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
+
+
+def test_triplets_and_other_gaps(pristine):
+    store = Store(pristine)
+    assert store.triplets().tolist() == [[d, t] for d in range(3) for t in (1, 2, 3)]
+    assert store.triplets(2).tolist() == [[0, 2], [1, 2], [2, 2]]
+    assert store.triplets(3).shape == (0, 2)
+
+
+def test_triplets_without_motion_are_left_out(tmp_path):
+    def standing(plan):
+        for index in range(6):
+            values = frame(0, index)
+            values["T_world_camera"][:3, 3] = [0, 0, 0.5 * max(0, index - 2)]
+            yield values
+
+    with StoreWriter(tmp_path / "s", spec(min_motion=0.25)) as writer:
+        writer.add_drive("d", standing(None))
+    assert Store(tmp_path / "s").triplets()[:, 1].tolist() == [3, 4]
+
+
+def test_jpeg_and_other_sizes_and_own_keys(tmp_path):
+    keys = standard_keys("image", "K", image_encoding="jpeg")
+    keys["flow"] = KeySpec(
+        dtype="float32",
+        shape=(3, "H", "W"),
+        unit="m",
+        encoding="gzip",
+        role="lateral_map",
+        provenance="a checkpoint",
+    )
+    rng = np.random.default_rng(0)
+    flow = rng.normal(size=(3, 40, 56)).astype(np.float32)
+    image = np.full((40, 56, 3), (200, 90, 20), np.uint8)
+    with StoreWriter(tmp_path / "s", spec(keys=keys, kind="images")) as writer:
+        writer.add_drive("d", [{"image": image, "K": K, "flow": flow}], image_size=(40, 56))
+    store = Store(tmp_path / "s")
+    found = store.frame(0, 0, ("image", "flow"))
+    np.testing.assert_array_equal(found["flow"], flow)
+    assert np.abs(found["image"].astype(int) - image).max() <= 3
+    assert store.drives[0].image_size == (40, 56)
+    assert store.keys["flow"].provenance == "a checkpoint"
+    assert len(store.triplets()) == 0
+
+
+def test_png_and_jpeg_headers():
+    image = np.random.default_rng(1).integers(0, 256, (24, 40, 3), np.uint8)
+    for encoding in ("png", "jpeg"):
+        data = encode_image(image, encoding)
+        assert image_size_of(data.tobytes()) == (24, 40)
+        with pytest.raises(DataError, match="found an image of 24x40, expected 24x41"):
+            decode_image(data, (24, 41), "here")
+        with pytest.raises(DataError, match="here"):
+            decode_image(data[: len(data) // 8], (24, 40), "here")
+    np.testing.assert_array_equal(decode_image(encode_image(image, "png"), (24, 40), "here"), image)
+    with pytest.raises(DataError, match="no PNG or JPEG"):
+        decode_image(np.zeros(100, np.uint8), (24, 40), "here")
+
+
+def _read_in_child(store, queue):
+    queue.put(store.frame(1, 3, ("image", "depth")))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_store_survives_fork_and_pickle(pristine, method):
+    store = Store(pristine)
+    store.frame(1, 3, ("image",))
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    children = [context.Process(target=_read_in_child, args=(store, queue)) for _ in range(2)]
+    for child in children:
+        child.start()
+    mine = store.frame(1, 3, ("image", "depth"))
+    for _ in children:
+        theirs = queue.get(timeout=60)
+        for key, value in mine.items():
+            np.testing.assert_array_equal(theirs[key], value)
+    for child in children:
+        child.join()
+    copy = pickle.loads(pickle.dumps(store))
+    np.testing.assert_array_equal(copy.frame(1, 3, ("depth",))["depth"], mine["depth"])
+
+
+def test_a_shard_cut_in_half_is_named(path):
+    shard = path / "shard-00001.h5"
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    with pytest.raises(StoreError, match=r"shard-00001\.h5: has \d+ bytes, recorded are"):
+        Store(path)
+
+
+def test_a_missing_shard_is_named(path):
+    (path / "shard-00002.h5").unlink()
+    with pytest.raises(StoreError, match=r"shard-00002\.h5: shard is missing"):
+        Store(path)
+
+
+def test_an_edited_byte_is_found_on_demand(path):
+    shard = path / "shard-00000.h5"
+    data = bytearray(shard.read_bytes())
+    place = data.index(b"IDAT") + 40
+    data[place] ^= 0xFF
+    shard.write_bytes(data)
+    Store(path)
+    with pytest.raises(StoreError, match=r"shard-00000\.h5.*SHA-256"):
+        Store(path, verify=True)
+
+
+def test_random_damage_never_gives_anything_but_named_errors(path):
+    shard = path / "shard-00000.h5"
+    whole = shard.read_bytes()
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(40):
+        data = bytearray(whole)
+        for start in rng.integers(0, len(whole) - 16, 12):
+            data[start : start + 16] = rng.bytes(16)
+        shard.write_bytes(data)
+        try:
+            store = Store(path)
+            store.frame(0, 2, store.keys)
+        except DataError as error:
+            assert "shard-00000.h5" in str(error)
+            assert "\n" not in str(error)
+            found += 1
+        finally:
+            shard.write_bytes(whole)
+    assert found > 5
+
+
+def test_an_edited_manifest_is_refused(path):
+    manifest = path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"fps": 17.0', '"fps": 18.0'))
+    with pytest.raises(StoreError, match=r"manifest\.json.*digest"):
+        Store(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "unreadable manifest"),
+        ("[]", "not the manifest"),
+        ('{"format": "unienc-store", "version": 9}', "store version 9"),
+        ('{"format": "unienc-store", "version": 1, "specs": {}}', "spec"),
+    ],
+)
+def test_malformed_manifests(path, content, message):
+    (path / "manifest.json").write_text(content)
+    with pytest.raises(StoreError, match=message):
+        Store(path)
+
+
+def test_a_shard_of_other_structure_than_declared_is_refused(path):
+    manifest = read_manifest(path)
+    keys = {**manifest.spec.keys}
+    keys["depth"] = keys["depth"].model_copy(update={"dtype": "float64"})
+    spec_ = manifest.spec.model_copy(update={"keys": keys})
+    write_manifest(path, manifest.model_copy(update={"spec": spec_}))
+    with pytest.raises(StoreError, match=r"depth is not float64"):
+        Store(path)
+
+
+def test_absurd_sizes_are_refused_before_anything_is_read(path):
+    raw = json.loads((path / "manifest.json").read_text())
+    raw["shards"][0]["drives"][0]["image_size"] = [10**6, 10**6]
+    (path / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(StoreError, match="outside 1"):
+        Store(path)
+
+
+def _tampered(path, change):
+    """Change a shard and its recorded size, as a hostile writer would."""
+    shard = path / "shard-00000.h5"
+    with h5py.File(shard, "r+") as file:
+        change(file["drive-00000"])
+    manifest = read_manifest(path)
+    record = manifest.shards[0].model_copy(update={"bytes": shard.stat().st_size})
+    write_manifest(path, manifest.model_copy(update={"shards": (record, *manifest.shards[1:])}))
+    return Store(path)
+
+
+def _replace(name, make):
+    def change(group):
+        attrs = dict(group[name].attrs)
+        del group[name]
+        make(group, name)
+        node = group.get(name)
+        if node is not None:
+            node.attrs.update(attrs)
+
+    return change
+
+
+def _external_link(group, name):
+    group[name] = h5py.ExternalLink("shard-00001.h5", "/drive-00000/depth")
+
+
+def _soft_link(group, name):
+    group[name] = h5py.SoftLink("/drive-00000/instance")
+
+
+def _virtual(group, name):
+    layout = h5py.VirtualLayout((5, *SIZE), "float32")
+    layout[:] = h5py.VirtualSource("shard-00001.h5", "/drive-00000/depth", (5, *SIZE))
+    group.create_virtual_dataset(name, layout)
+
+
+def _external_storage(group, name):
+    group.create_dataset(
+        name, (5, *SIZE), "float32", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)]
+    )
+
+
+def _objects(group, name):
+    group.create_dataset(name, (5, *SIZE), h5py.string_dtype())
+
+
+def _whole_chunk(group, name):
+    group.create_dataset(name, (5, *SIZE), "float32", chunks=(5, *SIZE), compression="gzip")
+
+
+def _lzf(group, name):
+    group.create_dataset(name, (5, *SIZE), "float32", chunks=(1, *SIZE), compression="lzf")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_external_link, "link"),
+        (_soft_link, "link"),
+        (_virtual, "another file"),
+        (_external_storage, "another file"),
+        (_objects, "is not float32"),
+        (_whole_chunk, "chunks"),
+        (_lzf, "filter"),
+    ],
+)
+def test_links_objects_and_foreign_storage_are_refused(path, make, message):
+    with pytest.raises(StoreError, match=rf"shard-00000\.h5.*{message}"):
+        _tampered(path, _replace("depth", make))
+
+
+def test_offsets_that_lie_are_refused(path):
+    def change(group):
+        group["image/offsets"][-1] = 2**40
+
+    with pytest.raises(StoreError, match="offsets"):
+        _tampered(path, change)
+
+
+def test_an_undecodable_frame_is_named(path):
+    def change(group):
+        start = int(group["image/offsets"][2])
+        group["image/bytes"][start + 60 : start + 400] = 0
+
+    store = _tampered(path, change)
+    store.frame(0, 1, ("image",))
+    with pytest.raises(DataError, match="drive drive-0, frame 2, image"):
+        store.frame(0, 2, ("image",))
+
+
+def test_unknown_keys_name_the_nearest(pristine):
+    with pytest.raises(DataError, match="no 'depht'.*did you mean 'depth'"):
+        Store(pristine).frame(0, 0, ("depht",))
+    with pytest.raises(IndexError):
+        Store(pristine).frame(0, 5, ("depth",))
+
+
+def test_reading_changes_nothing(path):
+    before = file_bytes(path)
+    store = Store(path, verify=True)
+    store.frame(0, 0, store.keys)
+    store.close()
+    store.frame(0, 0, ("depth",))
+    assert file_bytes(path) == before
+
+
+def test_many_shards_keep_few_files_open(pristine, monkeypatch):
+    monkeypatch.setattr("unienc_core.data.store.MAX_OPEN_SHARDS", 1)
+    store = Store(pristine)
+    for drive in (0, 2, 1, 0):
+        np.testing.assert_array_equal(
+            store.frame(drive, 1, ("depth",))["depth"], frame(drive, 1)["depth"]
+        )
+    assert len(store._open) == 1
+    assert isinstance(next(iter(store._open.values())), Shard)
+
+
+def test_resolve_store(pristine, tmp_path):
+    assert resolve_store(pristine, "val") == pristine
+    parent = tmp_path / "all"
+    parent.mkdir()
+    shutil.copytree(pristine, parent / "train")
+    assert resolve_store(parent, "train") == parent / "train"
+    with pytest.raises(StoreError, match="store 'val'; it holds train"):
+        resolve_store(parent, "val")
+    with pytest.raises(DataError, match="no such folder"):
+        resolve_store(tmp_path / "absent", "train")

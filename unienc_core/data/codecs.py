@@ -1,0 +1,114 @@
+"""Images to bytes and back: lossless PNG for generated data, JPEG for photographs."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from unienc_core.errors import DataError
+
+JPEG_QUALITY = 95
+
+# Run-length strategy and the fixed "sub" filter: as small as adaptive filtering on noisy images,
+# encodes twice and decodes 1.8 times as fast.
+_PARAMETERS = {
+    "png": [
+        cv2.IMWRITE_PNG_COMPRESSION,
+        1,
+        cv2.IMWRITE_PNG_STRATEGY,
+        cv2.IMWRITE_PNG_STRATEGY_RLE,
+        cv2.IMWRITE_PNG_FILTER,
+        cv2.IMWRITE_PNG_FILTER_SUB,
+    ],
+    "jpeg": [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+}
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_JPEG_MAGIC = b"\xff\xd8"
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
+
+
+def encode_image(image: np.ndarray, encoding: Literal["png", "jpeg"]) -> np.ndarray:
+    """Encode a colour image.
+
+    Args:
+        image: `H W 3` uint8, RGB.
+        encoding: `png` (lossless) or `jpeg` (quality 95).
+
+    Returns:
+        The file's bytes, uint8.
+    """
+    suffix = ".png" if encoding == "png" else ".jpg"
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    ok, data = cv2.imencode(suffix, bgr, _PARAMETERS[encoding])
+    if not ok:
+        raise DataError(f"an image of shape {image.shape} cannot be encoded as {encoding}")
+    return data.reshape(-1)
+
+
+def decode_image(data: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
+    """Decode a colour image whose size is known, which is checked before anything is allocated.
+
+    Args:
+        data: Bytes of a PNG or JPEG file, uint8.
+        size: Height and width it must have.
+        where: What to call it in the error.
+
+    Returns:
+        `H W 3` uint8, RGB.
+
+    Raises:
+        DataError: If it is not such an image, or cannot be decoded.
+    """
+    found = image_size_of(data[: 1 << 16].tobytes())
+    if found != tuple(size):
+        seen = "no PNG or JPEG image" if found is None else f"an image of {found[0]}x{found[1]}"
+        raise DataError(f"{where}: found {seen}, expected {size[0]}x{size[1]}")
+    if data[:8].tobytes() == _PNG_MAGIC and not _is_intact_png(data):
+        raise DataError(f"{where}: the image is damaged, its checksums do not fit")
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        image = None
+    if image is None or image.shape[:2] != tuple(size):
+        raise DataError(f"{where}: the image cannot be decoded, its bytes are damaged")
+    return image
+
+
+def image_size_of(head: bytes) -> tuple[int, int] | None:
+    """Return (h, w) as the header of a PNG or JPEG file says, or None if it is neither."""
+    if head.startswith(_PNG_MAGIC) and len(head) >= 24:
+        width, height = struct.unpack(">II", head[16:24])
+        return height, width
+    if head.startswith(_JPEG_MAGIC):
+        return _jpeg_size(head)
+    return None
+
+
+def _is_intact_png(data: np.ndarray) -> bool:
+    """Check the checksum of every chunk, which the decoder does not mind."""
+    at, view = len(_PNG_MAGIC), memoryview(data.tobytes())
+    while at + 12 <= len(view):
+        length, kind = struct.unpack(">I4s", view[at : at + 8])
+        end = at + 8 + length
+        stated = bytes(view[end : end + 4])
+        if zlib.crc32(view[at + 4 : end]).to_bytes(4, "big") != stated:
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
+    return False
+
+
+def _jpeg_size(head: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(head) and head[at] == 0xFF:
+        marker = head[at + 1]
+        if marker in _JPEG_FRAMES:
+            height, width = struct.unpack(">HH", head[at + 5 : at + 9])
+            return height, width
+        at += 2 + struct.unpack(">H", head[at + 2 : at + 4])[0]
+    return None

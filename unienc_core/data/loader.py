@@ -1,0 +1,88 @@
+"""Batches by step: any start, any number of worker processes, the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Sampler, default_collate
+
+from unienc_core.contracts import Batch
+from unienc_core.data.dataset import Item, TripletDataset
+from unienc_core.errors import ResourceError, UniencError
+
+
+class StepLoader:
+    """Loads the batches of a stream, ahead of time when it has workers.
+
+    Args:
+        dataset: The stream.
+        workers: Processes that load; 0 for this one. They live as long as the loader.
+        rank: Which of the processes that share a step this one is.
+    """
+
+    def __init__(self, dataset: TripletDataset, *, workers: int = 0, rank: int = 0) -> None:
+        local = dataset.stream.batch_size
+        self._places = _Places(range(rank * local, (rank + 1) * local))
+        self._loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_sampler=self._places,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_prepare_worker,
+            collate_fn=_collate,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # its own, so that loading draws from no other
+        )
+
+    def steps(self, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
+        """Yield (step, batch) for each step from `start` up to but without `stop`.
+
+        Raises:
+            DataError: If a frame of the batch cannot be read, naming it.
+            ResourceError: If a worker was killed.
+        """
+        self._places.steps = range(start, stop)
+        batches = iter(self._loader)
+        for step in self._places.steps:
+            try:
+                batch = next(batches)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise ResourceError(
+                    "a data loading process was killed, perhaps for want of memory; "
+                    "use fewer workers"
+                ) from error
+            if isinstance(batch, UniencError):
+                raise batch
+            yield step, batch
+
+
+class _Places(Sampler[list[tuple[int, int]]]):
+    """The (step, slot) pairs of each batch."""
+
+    def __init__(self, slots: range) -> None:
+        self.slots, self.steps = slots, range(0)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in self.steps:
+            yield [(step, slot) for slot in self.slots]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def _collate(items: list[Item | UniencError]) -> Batch | UniencError:
+    for item in items:
+        if isinstance(item, UniencError):
+            return item
+    return default_collate(items)
+
+
+def _prepare_worker(worker: int) -> None:
+    del worker
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -1,0 +1,265 @@
+"""Reading a store: manifest and shards, opened lazily, safe across processes."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unienc_core.data.manifest import (
+    MANIFEST_NAME,
+    Attribute,
+    DriveRecord,
+    KeySpec,
+    KeyStats,
+    read_manifest,
+)
+from unienc_core.data.shard_read import Shard
+from unienc_core.data.triplets import triplet_index
+from unienc_core.errors import DataError, StoreError, nearest
+from unienc_core.files import sha256_file
+
+MAX_OPEN_SHARDS = 64
+
+_inherited: list[Any] = []
+"""Handles a fork left us: never used and never closed, since closing acts on shared state."""
+
+
+@dataclass(frozen=True)
+class DriveInfo:
+    """A drive as users see it.
+
+    Attributes:
+        name: Unique in the store.
+        num_frames: Consecutive frames.
+        split: Split of the store.
+        attrs: Plain values kept with the drive.
+        image_size: Height and width.
+        num_triplets: Entries of its triplet index.
+        stats: Range of each key that is not an image.
+    """
+
+    name: str
+    num_frames: int
+    split: str
+    attrs: dict[str, Attribute]
+    image_size: tuple[int, int]
+    num_triplets: int
+    stats: dict[str, KeyStats] = field(repr=False)
+
+
+class Store:
+    """A store opened for reading. May be pickled, forked and shared by threads.
+
+    Args:
+        path: Its folder.
+        verify: Hash every shard against the manifest, too.
+
+    Raises:
+        StoreError: If it is missing, unfinished, truncated, edited, or of another version.
+    """
+
+    def __init__(self, path: Path | str, *, verify: bool = False) -> None:
+        self.path = Path(path)
+        self._manifest = read_manifest(self.path)
+        if not self._manifest.complete:
+            done = sum(len(shard.drives) for shard in self._manifest.shards)
+            raise StoreError(
+                f"{self.path}: unfinished store ({done} drives so far); "
+                "repeat the prepare-data command, which goes on where it stopped"
+            )
+        self.drives = [
+            _drive_info(drive, self._manifest.spec.split)
+            for shard in self._manifest.shards
+            for drive in shard.drives
+        ]
+        self._place = [
+            (shard, number)
+            for shard, record in enumerate(self._manifest.shards)
+            for number in range(len(record.drives))
+        ]
+        self._open: OrderedDict[int, Shard] = OrderedDict()
+        self._pid = os.getpid()
+        for index, record in enumerate(self._manifest.shards):
+            self._shard(index)
+            if verify and sha256_file(self.path / record.file) != record.sha256:
+                raise StoreError(
+                    f"{self.path / record.file}: its bytes do not fit their recorded SHA-256; "
+                    "restore the file, or repeat prepare-data, which makes damaged shards again"
+                )
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as plain data: that of the store, with the fields of its spec on top."""
+        raw = self._manifest.model_dump(mode="json")
+        return {**raw.pop("spec"), **raw}
+
+    @property
+    def keys(self) -> dict[str, KeySpec]:
+        """Name to declaration of what every frame holds."""
+        return dict(self._manifest.spec.keys)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of a drive that does not say otherwise."""
+        return self._manifest.spec.image_size
+
+    @property
+    def fps(self) -> float:
+        """Frames per second."""
+        return self._manifest.spec.fps
+
+    @property
+    def gap(self) -> int:
+        """Frames between a target and each of its sources in the stored triplet index."""
+        return self._manifest.spec.gap
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, and so of all data: two stores with equal digests are equal."""
+        return self._manifest.digest
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of all drives."""
+        return sum(drive.num_frames for drive in self.drives)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.bytes for shard in self._manifest.shards)
+
+    def require(self, keys: Iterable[str]) -> None:
+        """Check that the store declares all of `keys`.
+
+        Raises:
+            DataError: If not, naming what it holds.
+        """
+        for key in keys:
+            if key not in self._manifest.spec.keys:
+                known = sorted(self._manifest.spec.keys)
+                raise DataError(
+                    f"{self.path}: store holds no '{key}'{nearest(key, known)}; "
+                    f"it holds {', '.join(known)}"
+                )
+
+    def frame(self, drive: int, index: int, keys: Iterable[str]) -> dict[str, np.ndarray]:
+        """Read a frame.
+
+        Args:
+            drive: Position in `drives`.
+            index: Frame within the drive.
+            keys: What to read; images come decoded, `H W 3` uint8 RGB.
+
+        Raises:
+            DataError: If a key is not declared, or the frame cannot be decoded.
+        """
+        keys = tuple(keys)
+        self.require(keys)
+        count = self.drives[drive].num_frames
+        if not 0 <= index < count:
+            raise IndexError(f"frame {index} of drive {self.drives[drive].name}, which has {count}")
+        shard, number = self._place[drive]
+        opened = self._shard(shard)
+        return {key: opened.read(number, index, key) for key in keys}
+
+    def column(self, drive: int, key: str) -> np.ndarray:
+        """Read a key of all frames of a drive (poses, speeds), first axis frames."""
+        self.require([key])
+        if self._manifest.spec.keys[key].encoded:
+            raise DataError(f"{self.path}: '{key}' holds images, read it frame by frame")
+        shard, number = self._place[drive]
+        return self._shard(shard).column(number, key)
+
+    def triplets(self, gap: int | None = None) -> np.ndarray:
+        """List the triplets: sources are the frames `gap` before and after the target.
+
+        Args:
+            gap: None for the stored index; another gap is worked out by the same rule.
+
+        Returns:
+            `n 2` int64: drive, target frame.
+        """
+        spec = self._manifest.spec
+        parts = [np.empty((0, 2), np.int64)]
+        for drive, info in enumerate(self.drives):
+            if gap is None or gap == spec.gap:
+                shard, number = self._place[drive]
+                rows = self._shard(shard).triplets(number)
+            else:
+                posed = "T_world_camera" in spec.keys
+                centres = self.column(drive, "T_world_camera")[:, :3, 3] if posed else None
+                rows = triplet_index(info.num_frames, gap, centres, spec.min_motion)
+            targets = rows[:, 1].astype(np.int64)
+            parts.append(np.stack((np.full_like(targets, drive), targets), axis=1))
+        return np.concatenate(parts)
+
+    def close(self) -> None:
+        """Close all files; reading opens them again."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _pid=os.getpid())
+
+    def _shard(self, index: int) -> Shard:
+        if self._pid != os.getpid():
+            _inherited.append(self._open)
+            self._open, self._pid = OrderedDict(), os.getpid()
+        shard = self._open.get(index)
+        if shard is None:
+            record = self._manifest.shards[index]
+            shard = Shard(self.path / record.file, record, self._manifest.spec.keys)
+            self._open[index] = shard
+            if len(self._open) > MAX_OPEN_SHARDS:
+                self._open.popitem(last=False)[1].close()
+        else:
+            self._open.move_to_end(index)
+        return shard
+
+
+def _drive_info(drive: DriveRecord, split: str) -> DriveInfo:
+    return DriveInfo(
+        name=drive.name,
+        num_frames=drive.num_frames,
+        split=split,
+        attrs=dict(drive.attrs),
+        image_size=drive.image_size,
+        num_triplets=drive.num_triplets,
+        stats=dict(drive.stats),
+    )
+
+
+def is_store(path: Path) -> bool:
+    """Say whether a folder has a store's manifest."""
+    return (path / MANIFEST_NAME).is_file()
+
+
+def resolve_store(path: Path | str, split: str) -> Path:
+    """Find a store: the folder itself, or its subfolder for a split.
+
+    ``prepare-data`` writes one store per split into its folder, so training verbs ask for `train`
+    and evaluators for `val`, and both also take the folder of one store.
+
+    Raises:
+        DataError: If the folder does not exist.
+        StoreError: If there is no store, naming those that are there.
+    """
+    path = Path(path)
+    if is_store(path):
+        return path
+    if is_store(path / split):
+        return path / split
+    if not path.exists():
+        raise DataError(f"{path}: no such folder; make a store with 'unienc prepare-data'")
+    others = sorted(p.name for p in path.iterdir() if is_store(p)) if path.is_dir() else []
+    found = f"it holds {', '.join(others)}" if others else f"no {MANIFEST_NAME} in it"
+    raise StoreError(f"{path}: neither a store nor a folder with a store '{split}'; {found}")

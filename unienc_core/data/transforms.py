@@ -1,0 +1,177 @@
+"""Resize, flip and colour jitter of whole items: images, intrinsics, labels and poses together.
+
+Everything a key must go through follows from the role it declares, so a new label needs no new
+code. Images are `H W 3` uint8 RGB here; jitter is one colour map per item, equal for its frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import cv2
+import numpy as np
+import torch
+
+from unienc_core.data.manifest import Role
+from unienc_core.geometry.camera import flip_K, resize_K
+from unienc_core.presets import AugmentSpec
+
+Size = tuple[int, int]
+
+NUM_DRAWS = 7
+"""Random numbers that an item uses: flip, whether to jitter, four strengths, their order."""
+
+_ORDERS = tuple(permutations(range(4)))
+_LUMA = np.array([0.299, 0.587, 0.114])
+_TO_YIQ = np.array([_LUMA, [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
+_FROM_YIQ = np.linalg.inv(_TO_YIQ)
+_MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """One change of colours.
+
+    Attributes:
+        brightness: Factor on all channels.
+        contrast: Factor on the distance to the mean grey of the item.
+        saturation: Factor on the distance to the grey of the pixel.
+        hue: Turn of the chroma, in full circles.
+        order: The four of them, as 0 to 3, in the order they are applied.
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to one item; `jitter` is None where colours stay."""
+
+    flip: bool
+    jitter: Jitter | None
+
+
+def draw_augmentation(spec: AugmentSpec, u: np.ndarray) -> Augmentation:
+    """Turn `NUM_DRAWS` uniform numbers into an augmentation."""
+    flip = bool(u[0] < spec.flip)
+    if u[1] >= spec.jitter:
+        return Augmentation(flip, None)
+    b, c, s, h = (2.0 * u[2:6] - 1.0) * (spec.brightness, spec.contrast, spec.saturation, spec.hue)
+    order = _ORDERS[int(u[6] * len(_ORDERS))]
+    return Augmentation(flip, Jitter(1.0 + b, 1.0 + c, 1.0 + s, float(h), order))
+
+
+def colour_map(jitter: Jitter, mean: np.ndarray) -> np.ndarray:
+    """Compose a jitter into one affine map of colours.
+
+    All four changes are affine, and the mean grey that contrast turns about follows from the mean
+    colour by the changes before it; so one matrix does it all, and values are cut to the range
+    once, at the end.
+
+    Args:
+        jitter: The change.
+        mean: Mean colour of the item, RGB.
+
+    Returns:
+        `3 4` float64: new colour = map[:, :3] @ colour + map[:, 3], in the units of `mean`.
+    """
+    linear, offset = np.eye(3), np.zeros(3)
+    for step in jitter.order:
+        shift = np.zeros(3)
+        if step == 0:
+            change = jitter.brightness * np.eye(3)
+        elif step == 1:
+            change = jitter.contrast * np.eye(3)
+            shift += (1.0 - jitter.contrast) * (_LUMA @ (linear @ mean + offset))
+        elif step == 2:
+            change = _saturation(jitter.saturation)
+        else:
+            change = _hue_turn(jitter.hue)
+        linear, offset = change @ linear, change @ offset + shift
+    return np.column_stack((linear, offset))
+
+
+def jitter_images(images: Sequence[np.ndarray], jitter: Jitter) -> list[np.ndarray]:
+    """Apply one colour map to all images of an item: equal colours stay equal between frames.
+
+    Args:
+        images: `H W 3` uint8 RGB each.
+        jitter: The change.
+    """
+    mean = np.mean([cv2.mean(image)[:3] for image in images], axis=0)
+    matrix = colour_map(jitter, mean)
+    return [cv2.transform(image, matrix) for image in images]
+
+
+def resize_value(value: np.ndarray, role: Role, old: Size, new: Size) -> np.ndarray:
+    """Resize one value with its image.
+
+    Images are averaged over area when they shrink and interpolated by Lanczos otherwise; maps take
+    the nearest pixel, by the rule c' = s (c + 0.5) - 0.5; intrinsics follow the same rule.
+
+    Args:
+        value: As the store gives it.
+        role: As the key declares it.
+        old: (h, w) of its image.
+        new: (h, w) wanted.
+    """
+    if old == new or role in ("pose", "scalar", "lateral"):
+        return value
+    if role == "intrinsics":
+        return resize_K(torch.from_numpy(value), old, new).numpy()
+    target = (new[1], new[0])
+    if role == "image":
+        shrinks = new[0] <= old[0] and new[1] <= old[1]
+        return cv2.resize(
+            value, target, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4
+        )
+    rows, columns = (_nearest(n, m) for n, m in zip(old, new, strict=True))
+    return value[..., rows[:, None], columns[None, :]]
+
+
+def flip_value(value: np.ndarray, role: Role, width: int) -> np.ndarray:
+    """Mirror one value left to right with its image, of `width` pixels.
+
+    The mirrored world has x -> -x: the principal point moves to W - 1 - cx, a motion T becomes
+    F T F with F = diag(-1, 1, 1, 1), and what points sideways changes its sign.
+    """
+    if role == "image":
+        return cv2.flip(value, 1)
+    if role == "map":
+        return value[..., ::-1]
+    if role == "lateral_map":
+        return value[..., ::-1] * np.array([-1, 1, 1], value.dtype)[:, None, None]
+    if role == "intrinsics":
+        return flip_K(torch.from_numpy(value), width).numpy()
+    if role == "pose":
+        return _MIRROR @ value @ _MIRROR
+    return -value if role == "lateral" else value
+
+
+def to_image_tensor(images: Sequence[np.ndarray]) -> torch.Tensor:
+    """Stack `H W 3` uint8 images into `N 3 H W` float32, 0..1."""
+    out = np.empty((len(images), 3, *images[0].shape[:2]), np.float32)
+    for image, planes in zip(images, out, strict=True):
+        np.divide(image.transpose(2, 0, 1), np.float32(255), out=planes)
+    return torch.from_numpy(out)
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    """The old pixel whose centre lies nearest to that of each new pixel."""
+    return np.minimum((2 * np.arange(new) + 1) * old // (2 * new), old - 1)
+
+
+def _saturation(factor: float) -> np.ndarray:
+    return factor * np.eye(3) + (1.0 - factor) * np.outer(np.ones(3), _LUMA)
+
+
+def _hue_turn(circles: float) -> np.ndarray:
+    c, s = math.cos(2 * math.pi * circles), math.sin(2 * math.pi * circles)
+    return _FROM_YIQ @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ _TO_YIQ

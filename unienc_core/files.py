@@ -1,0 +1,41 @@
+"""Writing so that a reader never sees half of anything, whatever happens in between."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_path(path: Path) -> None:
+    """Force a file or folder onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a new file and force it onto the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replace a file at once: readers see the old bytes or the new ones, never a mixture."""
+    aside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    try:
+        write_synced(aside, content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    fsync_path(path.parent)

@@ -1,0 +1,209 @@
+"""`prepare-data synth-city`: render worlds into stores, one store per split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unienc_core.contracts import Progress, Reporter
+from unienc_core.data.city_source import SPLITS, CitySource, city_plans, world_seed
+from unienc_core.data.manifest import ShardRecord, StoreSpec
+from unienc_core.data.shard_build import DrivePlan
+from unienc_core.data.store_folder import (
+    check_space,
+    check_writable,
+    estimate_bytes,
+    existing_manifest,
+)
+from unienc_core.data.store_writer import StoreWriter, write_all
+from unienc_core.data.worker_pool import available_cores, make_pool
+from unienc_core.errors import Interrupted, ResourceError, UsageError
+from unienc_core.workflows.contact_sheet import write_contact_sheet
+from unienc_core.workflows.inspect_data import describe_one
+
+DEMO_SPLITS: Mapping[str, tuple[int, int]] = {"train": (24, 25), "val": (8, 10), "test": (1, 75)}
+"""Drives x frames of each split: enough to see depth being learnt."""
+
+CONTACT_SHEET = "contact-sheet.png"
+
+
+def prepare_synth_city(
+    out: Path,
+    *,
+    splits: Mapping[str, tuple[int, int]] | None = None,
+    image_size: tuple[int, int] = (96, 320),
+    supersample: int = 2,
+    noise: float = 0.0075,
+    shadows: bool = False,
+    seed: int = 0,
+    workers: int | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Render a synthetic city into ``out/<split>``, each of which is a store.
+
+    What is finished is never made again: a repeated call does nothing, and one after a kill goes
+    on where that stopped and ends in the same bytes. The bytes do not depend on `workers`.
+
+    Args:
+        out: Folder of the stores.
+        splits: Split ("train", "val", "test") to number of drives and frames of each; None for
+            the demo's. No two splits and no two seeds share a world.
+        image_size: (h, w), px.
+        supersample: Samples along each side of a pixel.
+        noise: Standard deviation of the sensor noise, image values being 0..1.
+        shadows: Whether the sun casts shadows.
+        seed: Which worlds.
+        workers: Processes; None for one per core.
+        force: Start over where a split holds a store of other settings.
+        dry_run: Check settings, folders and disk space, and render nothing.
+        reporter: Progress in frames, and remarks.
+
+    Returns:
+        Plain data: ``out``, ``rendered`` (frames), ``seconds``, ``contact_sheet`` and ``stores``,
+        as `describe_store` has them.
+
+    Raises:
+        UsageError: If the settings make no sense, or a store of other settings is there.
+        ResourceError: If the disk is full or the folder cannot be written.
+        Interrupted: On Ctrl-C.
+    """
+    reporter = reporter or Reporter()
+    splits = dict(DEMO_SPLITS if splits is None else splits)
+    source = CitySource(image_size, supersample, noise, shadows)
+    _check(source, splits, seed, workers)
+    job = _Job(
+        source,
+        {split: source.spec(split, seed, *counts) for split, counts in splits.items()},
+        {split: city_plans(split, seed, *counts) for split, counts in splits.items()},
+    )
+    if dry_run:
+        _check_target(job, out, force)
+        return {"out": str(out), "dry_run": True, "rendered": 0, "stores": []}
+    started = time.monotonic()
+    try:
+        rendered = _render(job, out, workers or available_cores(), force, reporter)
+    except KeyboardInterrupt:
+        raise Interrupted(f"{out}: interrupted; the same command goes on from here") from None
+    folders = [out / split for split in splits]
+    sheet = out / CONTACT_SHEET
+    if rendered or not sheet.exists():
+        try:
+            write_contact_sheet(sheet, folders)
+        except OSError as error:
+            raise ResourceError(f"{sheet}: cannot be written ({error.strerror})") from error
+    else:
+        reporter.say(f"{out} is complete already: nothing to do")
+    return {
+        "out": str(out),
+        "dry_run": False,
+        "rendered": rendered,
+        "seconds": round(time.monotonic() - started, 2),
+        "contact_sheet": str(sheet),
+        "stores": [describe_one(folder) for folder in folders],
+    }
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """Return the report as text for people."""
+    if report["dry_run"]:
+        return f"{report['out']}: settings are fine"
+    lines = [
+        f"{store['path']}: {store['num_drives']} drives, {store['num_frames']} frames, "
+        f"{store['num_triplets']} triplets kept, {store['num_triplets_dropped']} dropped, "
+        f"{store['num_bytes'] / 1e6:.1f} MB; {_figures(store)}"
+        for store in report["stores"]
+    ]
+    if report["rendered"]:
+        rate = report["rendered"] / max(report["seconds"], 1e-9)
+        lines.append(
+            f"rendered {report['rendered']} frames in {report['seconds']:.1f} s ({rate:.1f} a s)"
+        )
+    lines.append(f"contact sheet: {report['contact_sheet']}")
+    return "\n".join(lines)
+
+
+def _figures(store: dict[str, Any]) -> str:
+    ranges, intrinsics = store["ranges"], store["intrinsics"]
+    depth, speed, moving = ranges["depth"], ranges["speed"], ranges["motion_mask"]["mean"]
+    return (
+        f"fx {intrinsics['fx'][0]:.0f} px, cx {intrinsics['cx'][0]:.0f}.."
+        f"{intrinsics['cx'][1]:.0f} px, depth {depth['min']:.1f}..{depth['max']:.0f} m on "
+        f"{depth['valid']:.0%}, speed {speed['min']:.1f}..{speed['max']:.1f} m/s, "
+        f"{moving:.1%} moving pixels"
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be there in the end: a store per split."""
+
+    source: CitySource
+    specs: dict[str, StoreSpec]
+    plans: dict[str, list[DrivePlan]]
+
+    @property
+    def num_frames(self) -> int:
+        return sum(plan.num_frames or 0 for plans in self.plans.values() for plan in plans)
+
+
+def _check(
+    source: CitySource, splits: Mapping[str, tuple[int, int]], seed: int, workers: int | None
+) -> None:
+    """Check every setting before anything is touched.
+
+    Raises:
+        UsageError: Naming the first that is wrong.
+    """
+    if not splits:
+        raise UsageError(f"no split asked for; splits are {', '.join(SPLITS)}")
+    if seed < 0 or (workers is not None and workers < 1):
+        raise UsageError(f"seed {seed} and workers {workers}: expected at least 0 and 1")
+    for split, (drives, frames) in splits.items():
+        if drives < 1 or frames < 1:
+            raise UsageError(f"split {split}: {drives} drives of {frames} frames, expected >= 1")
+        source.config(world_seed(seed, split, drives - 1), frames)
+
+
+def _check_target(job: _Job, out: Path, force: bool) -> None:
+    """Fail where the real run would, and change nothing."""
+    needed = 0
+    check_writable(out)
+    for split, spec in job.specs.items():
+        if existing_manifest(out / split, spec, force=force) is None:
+            needed += estimate_bytes(spec, job.plans[split])
+    check_space(out, needed)
+
+
+def _render(job: _Job, out: Path, workers: int, force: bool, reporter: Reporter) -> int:
+    """Render what is missing; return how many frames that was."""
+    with ExitStack() as stack:
+        # All locks and old stores first: what is refused is refused before anything is rendered.
+        writers = [
+            stack.enter_context(StoreWriter(out / split, spec, force=force))
+            for split, spec in job.specs.items()
+        ]
+        kept = sum(
+            drive.num_frames
+            for writer in writers
+            for shard in writer.finished.values()
+            for drive in shard.drives
+        )
+        if 0 < kept < job.num_frames:
+            reporter.say(f"{out}: {kept} of {job.num_frames} frames are there already")
+        done = kept
+
+        def report(record: ShardRecord) -> None:
+            nonlocal done
+            done += sum(drive.num_frames for drive in record.drives)
+            reporter.progress(Progress("render", done, job.num_frames, "frame"))
+
+        pool = stack.enter_context(make_pool(workers if kept < job.num_frames else 1))
+        groups = [[[plan] for plan in plans] for plans in job.plans.values()]
+        write_all(list(zip(writers, groups, strict=True)), job.source, pool, report)
+    return done - kept
