@@ -1,1 +1,6 @@
-"""Heads."""
+"""Heads: pyramids to predictions. Importing this registers them."""
+
+from unienc_core.models.heads.pose import MultiScalePose, SingleScalePose
+from unienc_core.models.heads.unet import UNetDepth
+
+__all__ = ["MultiScalePose", "SingleScalePose", "UNetDepth"]

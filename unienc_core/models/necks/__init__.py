@@ -1,1 +1,1 @@
-"""Necks."""
+"""Necks: pyramids to pyramids. Importing this registers them."""

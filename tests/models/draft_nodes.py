@@ -1,0 +1,252 @@
+"""Toy components, wired as those of systems not built yet, that the draft presets name.
+
+They are as small as can be while reading, needing and making what the real ones will.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unienc_core.contracts import (
+    FeaturePyramid,
+    Head,
+    Neck,
+    NodeInputs,
+    Predictions,
+    PyramidSpec,
+)
+from unienc_core.models.blocks import normalise_images
+from unienc_core.models.site import NodeSite
+from unienc_core.registry import register
+
+
+def resize_to(x: Tensor, like: Tensor) -> Tensor:
+    return functional.interpolate(x, like.shape[2:], mode="bilinear")
+
+
+@register("neck", "toy_unet_core")
+class ToyUNetCore(Neck):
+    """Shared core of MTAN: decoder features with the tensors that attention reads inside."""
+
+    def __init__(self, site: NodeSite, *, width: int = 8) -> None:
+        super().__init__()
+        spec = site.only_pyramid()
+        self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1) for c in spec.channels)
+        self.mixes = nn.ModuleList(nn.Conv2d(width, width, 3, 1, 1) for _ in spec.channels)
+        self.specs = {"": PyramidSpec(spec.strides, (width,) * len(spec.channels))}
+
+    def forward(self, inputs: NodeInputs) -> tuple[dict[str, FeaturePyramid], Predictions]:
+        levels, inner, x = [], [], None
+        for i in reversed(range(len(self.laterals))):
+            before = self.laterals[i](inputs.pyramids[0].levels[i])
+            before = before if x is None else before + resize_to(x, before)
+            x = self.mixes[i](before)
+            levels.insert(0, x)
+            inner.insert(0, [before])
+        return {"": FeaturePyramid(levels, inputs.pyramids[0].strides, inner)}, {}
+
+
+@register("neck", "toy_mtan")
+class ToyMTAN(Neck):
+    """One attention per task and level; the refinement convolutions are shared by the tasks."""
+
+    def __init__(self, site: NodeSite, *, tasks: tuple[str, ...]) -> None:
+        super().__init__()
+        spec = site.only_pyramid()
+        self.refine = nn.ModuleList(nn.Conv2d(c, c, 3, 1, 1) for c in spec.channels)
+        self.masks = nn.ModuleDict(
+            {t: nn.ModuleList(nn.Conv2d(c, c, 1) for c in spec.channels) for t in tasks}
+        )
+        self.specs = dict.fromkeys(tasks, spec)
+
+    def forward(self, inputs: NodeInputs) -> tuple[dict[str, FeaturePyramid], Predictions]:
+        core = inputs.pyramids[0]
+        assert core.inner is not None
+        made = {}
+        for task, masks in self.masks.items():
+            levels = [
+                refine(torch.sigmoid(mask(before)) * after)
+                for refine, mask, (before,), after in zip(
+                    self.refine, masks, core.inner, core.levels, strict=True
+                )
+            ]
+            made[task] = FeaturePyramid(levels, core.strides)
+        return made, {}
+
+
+@register("neck", "toy_sum_fusion")
+class ToySumFusion(Neck):
+    """Adds the pyramids of two encoders."""
+
+    def __init__(self, site: NodeSite) -> None:
+        super().__init__()
+        first, second = site.pyramids
+        assert first == second
+        self.specs = {"": first}
+
+    def forward(self, inputs: NodeInputs) -> tuple[dict[str, FeaturePyramid], Predictions]:
+        first, second = inputs.pyramids
+        levels = [a + b for a, b in zip(first.levels, second.levels, strict=True)]
+        return {"": FeaturePyramid(levels, first.strides)}, {}
+
+
+@register("neck", "toy_mti_initial")
+class ToyMTIInitial(Neck):
+    """Features per task and level, each with a supervised prediction in training."""
+
+    def __init__(self, site: NodeSite, *, tasks: dict[str, int]) -> None:
+        super().__init__()
+        spec = site.only_pyramid()
+        self.features = nn.ModuleDict(
+            {t: nn.ModuleList(nn.Conv2d(c, c, 3, 1, 1) for c in spec.channels) for t in tasks}
+        )
+        self.initial = nn.ModuleDict(
+            {t: nn.ModuleList(nn.Conv2d(c, n, 1) for c in spec.channels) for t, n in tasks.items()}
+        )
+        self.specs = dict.fromkeys(tasks, spec)
+        self.train_produces = tuple(f"aux/{t}/{i}" for t in tasks for i in range(len(spec.strides)))
+
+    def forward(self, inputs: NodeInputs) -> tuple[dict[str, FeaturePyramid], Predictions]:
+        shared, made, auxiliary = inputs.pyramids[0], {}, {}
+        for task, convs in self.features.items():
+            levels = [conv(x) for conv, x in zip(convs, shared.levels, strict=True)]
+            made[task] = FeaturePyramid(levels, shared.strides)
+            if self.training:
+                heads = enumerate(zip(self.initial[task], levels, strict=True))
+                auxiliary |= {f"aux/{task}/{i}": head(x) for i, (head, x) in heads}
+        return made, auxiliary
+
+
+@register("neck", "toy_mti_distil")
+class ToyMTIDistil(Neck):
+    """Each task takes from the others by gates."""
+
+    def __init__(self, site: NodeSite, *, tasks: tuple[str, ...]) -> None:
+        super().__init__()
+        self.tasks = tasks
+        channels = site.pyramids[0].channels
+        self.gates = nn.ModuleList(nn.Conv2d(c, c, 3, 1, 1) for c in channels)
+        self.specs = dict(zip(tasks, site.pyramids, strict=True))
+
+    def forward(self, inputs: NodeInputs) -> tuple[dict[str, FeaturePyramid], Predictions]:
+        made = {}
+        for i, task in enumerate(self.tasks):
+            own, others = inputs.pyramids[i], [p for k, p in enumerate(inputs.pyramids) if k != i]
+            levels = [
+                x + sum(torch.sigmoid(gate(o.levels[k])) * o.levels[k] for o in others)
+                for k, (gate, x) in enumerate(zip(self.gates, own.levels, strict=True))
+            ]
+            made[task] = FeaturePyramid(levels, own.strides)
+        return made, {}
+
+
+@register("head", "toy_dense")
+class ToyDense(Head):
+    """All levels brought to the finest, then one map of `channels` under `key`."""
+
+    def __init__(self, site: NodeSite, *, key: str, channels: int) -> None:
+        super().__init__()
+        self.to_map = nn.Conv2d(sum(site.only_pyramid().channels), channels, 1)
+        self.produces = (key,)
+
+    def forward(self, inputs: NodeInputs) -> Predictions:
+        finest, *coarser = inputs.pyramids[0].levels
+        joined = torch.cat([finest, *(resize_to(x, finest) for x in coarser)], 1)
+        return {self.produces[0]: resize_to(self.to_map(joined), inputs.images)}
+
+
+@register("head", "toy_motion")
+class ToyMotion(Head):
+    """Scene flow or motion mask: pose-conditioned, reads pyramid and normalised image pair."""
+
+    requires = ("axis_angle", "translation")
+
+    def __init__(
+        self, site: NodeSite, *, key: str, channels: int, pose_scale: float = 100.0, scales: int = 4
+    ) -> None:
+        super().__init__()
+        self.pose_scale = pose_scale
+        self.from_pose = nn.Conv2d(6, channels, 1)
+        widths = site.only_pyramid().channels
+        self.from_level = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in widths)
+        self.from_images = nn.Conv2d(site.image_channels, channels, 3, 1, 1)
+        self.key, self.scales = key, scales
+        self.produces = (key, f"{key}_scales")
+
+    def forward(self, inputs: NodeInputs) -> Predictions:
+        values = inputs.values
+        pose = torch.cat([values["translation"], values["axis_angle"]], 1).detach()
+        x = self.from_pose(self.pose_scale * pose[:, :, None, None])
+        for conv, level in reversed(
+            list(zip(self.from_level, inputs.pyramids[0].levels, strict=True))
+        ):
+            x = resize_to(x, level) + conv(level)
+        x = resize_to(x, inputs.images) + self.from_images(normalise_images(inputs.images))
+        scales = [functional.avg_pool2d(x, 2**i) for i in range(self.scales)]
+        return {self.key: scales[0], f"{self.key}_scales": scales}
+
+
+@register("head", "toy_oneformer")
+class ToyOneFormer(Head):
+    """Task-conditioned queries; texts and target masks (matching) exist in training only."""
+
+    requires = ("task_ids",)
+    train_requires = ("text_ids", "target_masks", "target_classes")
+    produces = ("class_logits", "mask_logits", "class_logits_layers", "mask_logits_layers")
+    train_produces = ("object_queries", "text_queries", "matching")
+
+    def __init__(
+        self,
+        site: NodeSite,
+        *,
+        queries: int = 5,
+        classes: int = 19,
+        layers: int = 2,
+        width: int = 8,
+    ) -> None:
+        super().__init__()
+        self.task = nn.Linear(77, width)
+        self.text = nn.Linear(77, width)
+        self.query = nn.Parameter(torch.randn(queries, width))
+        self.pixels = nn.Conv2d(site.only_pyramid().channels[0], width, 1)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.to_class = nn.Linear(width, classes + 1)
+
+    def forward(self, inputs: NodeInputs) -> Predictions:
+        values = inputs.values
+        pixels = self.pixels(inputs.pyramids[0].levels[0])
+        first = self.query + self.task(values["task_ids"].float())[:, None] / 49408
+        queries, classes, masks = first, [], []
+        for layer in self.layers:
+            queries = queries + layer(queries)
+            classes.append(self.to_class(queries))
+            masks.append(torch.einsum("bqc,bchw->bqhw", queries, pixels))
+        made: Predictions = {
+            "class_logits": classes[-1],
+            "mask_logits": masks[-1],
+            "class_logits_layers": classes,
+            "mask_logits_layers": masks,
+        }
+        if self.training:
+            made["object_queries"] = first
+            made["text_queries"] = self.text(values["text_ids"].float() / 49408)
+            counts = [len(target) for target in values["target_masks"]]
+            made["matching"] = [torch.arange(n) for n in counts]  # ragged: one per image
+        return made
+
+
+@register("head", "toy_steering")
+class ToySteering(Head):
+    """One curvature from all levels of N frames."""
+
+    produces = ("curvature",)
+
+    def __init__(self, site: NodeSite, *, frames: int = 16) -> None:
+        super().__init__()
+        self.frames = frames
+        self.to_curvature = nn.Linear(sum(site.only_pyramid().channels) * frames, 1)
+
+    def forward(self, inputs: NodeInputs) -> Predictions:
+        pooled = torch.cat([x.mean((2, 3)) for x in inputs.pyramids[0].levels], 1)
+        in_time = pooled.unflatten(0, (inputs.batch_size, self.frames)).flatten(1)
+        return {"curvature": self.to_curvature(in_time)[:, 0]}

@@ -1,0 +1,123 @@
+"""Pose heads: sizes of the published networks, and what their six numbers mean."""
+
+import pytest
+import torch
+
+from unienc_core.contracts import FeaturePyramid, NodeInputs, PyramidSpec
+from unienc_core.errors import WiringError
+from unienc_core.geometry.se3 import matrix_to_axis_angle
+from unienc_core.models.heads import MultiScalePose, SingleScalePose
+from unienc_core.models.site import NodeSite
+
+SWIN_T = PyramidSpec((4, 8, 16, 32), (96, 192, 384, 768))
+RESNET18 = PyramidSpec((2, 4, 8, 16, 32), (64, 64, 128, 256, 512))
+SMALL = PyramidSpec((2, 4, 8, 16, 32), (4, 4, 6, 8, 10))
+
+
+def site(spec: PyramidSpec, frames: int = 2, view="pair") -> NodeSite:
+    return NodeSite("pose", view, (64, 96), 6, (spec.times(frames),), (frames,))
+
+
+def inputs(spec: PyramidSpec, frames: int = 2, count: int = 3) -> NodeInputs:
+    torch.manual_seed(0)
+    levels = [
+        torch.randn(count, c * frames, 64 // s, 96 // s)
+        for s, c in zip(spec.strides, spec.channels, strict=True)
+    ]
+    pyramid = FeaturePyramid(levels, spec.strides)
+    return NodeInputs([pyramid], torch.rand(count, 6, 64, 96), {}, count)
+
+
+def size(head: torch.nn.Module) -> int:
+    return sum(p.numel() for p in head.parameters())
+
+
+def test_sizes_of_the_published_heads():
+    assert size(MultiScalePose(site(SWIN_T))) == pytest.approx(15.42e6, abs=5e3)
+    assert size(SingleScalePose(site(RESNET18, frames=1))) == 1_314_572
+    assert size(SingleScalePose(site(RESNET18, frames=2))) == 1_902_854
+
+
+HEADS = {
+    "multi": lambda: MultiScalePose(site(SMALL), widths=(4, 4, 6, 8), squeeze=4),
+    "single": lambda: SingleScalePose(site(SMALL), squeeze=4),
+}
+
+
+@pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
+def test_the_six_numbers_are_the_motion_uninverted(make):
+    made = make()(inputs(SMALL))
+    motion = made["T_source_target"]
+    assert motion.shape == (3, 4, 4)
+    torch.testing.assert_close(motion[:, :3, 3], made["translation"])
+    torch.testing.assert_close(matrix_to_axis_angle(motion[:, :3, :3]), made["axis_angle"])
+    assert set(made) == {"axis_angle", "translation", "T_source_target"}
+
+
+@pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
+def test_motion_is_the_mean_of_the_last_map_times_a_hundredth(make):
+    head = make()
+    last = head.decode.body[-1]
+    torch.nn.init.zeros_(last.weight)
+    with torch.no_grad():
+        last.bias.copy_(torch.arange(len(last.bias)))
+    made = head(inputs(SMALL))
+    expected = 0.01 * torch.arange(6.0).expand(3, 6)
+    torch.testing.assert_close(torch.cat([made["axis_angle"], made["translation"]], 1), expected)
+
+
+def test_multi_scale_reads_the_coarsest_levels_of_both_frames():
+    head = MultiScalePose(site(SMALL), widths=(4, 4, 6, 8), squeeze=4)
+    given = inputs(SMALL)
+    levels = [x.requires_grad_() for x in given.pyramids[0].levels]
+    head(given)["T_source_target"].square().sum().backward()
+    assert levels[0].grad is None  # stride 2 has no stage
+    for level in levels[1:]:
+        assert level.grad is not None
+        source, target = level.grad.chunk(2, 1)
+        assert source.abs().sum() > 0
+        assert target.abs().sum() > 0
+
+
+def test_the_last_stage_halves_below_the_encoder():
+    sizes = []
+    head = MultiScalePose(site(SMALL), widths=(4, 4, 6, 8), squeeze=4)
+    head.stages[-1].register_forward_hook(lambda m, i, out: sizes.append(out.shape[2:]))
+    head(inputs(SMALL))
+    assert sizes == [(1, 2)]  # 64 x 96 at stride 64, rounded up
+
+
+def test_single_scale_treats_both_frames_by_the_same_weights():
+    head = SingleScalePose(site(SMALL), squeeze=4)
+    given = inputs(SMALL)
+    seen = []
+    head.decode.squeeze.register_forward_hook(lambda m, i, out: seen.append(i[0]))
+    head(given)
+    source, target = given.pyramids[0].levels[-1].chunk(2, 1)
+    assert torch.equal(seen[0], source)
+    assert torch.equal(seen[1], target)
+
+
+def test_activations_do_not_fade_before_the_last_layer():
+    """With torch's default initialisation they shrink to a twentieth, and no motion is learnt."""
+    torch.manual_seed(0)
+    decode = SingleScalePose(site(RESNET18, frames=1)).decode
+    entering = []
+    decode.body[-1].register_forward_hook(lambda m, args, out: entering.append(args[0]))
+    decode(torch.randn(2, 512, 6, 8).relu())
+    assert 0.3 < entering[0].square().mean().sqrt() < 1.5
+
+
+def test_motion_is_float32_under_bf16():
+    with torch.autocast("cpu", torch.bfloat16):
+        made = HEADS["multi"]()(inputs(SMALL))
+    assert {x.dtype for x in made.values()} == {torch.float32}
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(WiringError, match="view: pair"):
+        MultiScalePose(site(SMALL, view="frame"))
+    with pytest.raises(WiringError, match="6 widths need as many levels"):
+        MultiScalePose(site(SMALL), widths=(4,) * 6)
+    with pytest.raises(WiringError, match="each half the size"):
+        MultiScalePose(site(PyramidSpec((2, 4, 8, 8), (4, 4, 4, 4))), widths=(4, 4, 4, 4))

@@ -1,0 +1,66 @@
+"""Small pieces that several encoders, necks and heads share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Return `x` in at least float32: what is exponentiated or made a motion must not be bf16."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def normalise_images(images: Tensor) -> Tensor:
+    """Normalise `M 3n H W` images in 0..1 by ImageNet's statistics (Section III, Nguyen et al.)."""
+    repeats = images.shape[1] // 3
+    mean = images.new_tensor(IMAGENET_MEAN * repeats).view(1, -1, 1, 1)
+    std = images.new_tensor(IMAGENET_STD * repeats).view(1, -1, 1, 1)
+    return (images - mean) / std
+
+
+def upsample_nearest(x: Tensor, factor: int) -> Tensor:
+    """Repeat every pixel `factor` times in both directions."""
+    return x if factor == 1 else functional.interpolate(x, scale_factor=factor, mode="nearest")
+
+
+class ConvELU(nn.Sequential):
+    """3x3 convolution with reflected borders, optional batch norm, ELU."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, norm: Literal["none", "batch"] = "none"
+    ) -> None:
+        bias = norm == "none"
+        conv = nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias, padding_mode="reflect")
+        norms = [] if norm == "none" else [nn.BatchNorm2d(out_channels)]
+        super().__init__(conv, *norms, nn.ELU(inplace=True))
+
+
+class ResBlock(nn.Module):
+    """ReLU(BN(Conv(ReLU(BN(Conv x)))) + shortcut); 3x3 convolutions without bias."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `M C H W` to `M C_out H/stride W/stride`."""
+        return functional.relu(self.residual(x) + self.shortcut(x))
