@@ -1,0 +1,169 @@
+"""``kill -9`` at any moment, the same call again, and the final weights are the same bytes."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_store import write_tiny_store
+
+from unienc_core.checkpoint import list_checkpoints
+from unienc_core.errors import UniencError
+from unienc_core.workflows.train import train
+
+PRESET = """
+name: smallest
+image_size: [64, 96]
+network:
+  encoders:
+    main:
+      type: timm
+      options:
+        name: resnet18
+        model_args: {channels: [8, 8, 8, 8], stem_width: 8, drop_path_rate: 0.1}
+  heads:
+    depth: {type: unet, reads: [main], options: {channels: [8, 8, 8, 8, 8], scales: 1}}
+    pose:
+      type: multi_scale
+      reads: [main]
+      view: pair
+      options: {widths: [8, 8, 8, 8], squeeze: 8}
+streams:
+  triplets: {kind: triplets, batch_size: 2}
+terms:
+  photometric: {}
+  smooth: {weight: 1e-3}
+optimizer: {lr: 3e-4, clip_norm: 1.0}
+stages:
+  - {name: start, steps: 15, terms: [photometric, smooth], trains: ["heads.*"]}
+  - {name: all, steps: 25, terms: [photometric, smooth], schedule: {type: tail}}
+"""
+
+
+def run(preset: Path, store: Path, out: Path, workers: int) -> dict:
+    return train(
+        str(preset),
+        [store],
+        out=out,
+        device="cpu",
+        threads=1,
+        workers=workers,
+        checkpoint_every=3,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A preset, a store, an uninterrupted run on them, and the seconds of its training."""
+    root = tmp_path_factory.mktemp("kill")
+    preset = root / "smallest.yaml"
+    preset.write_text(PRESET)
+    store = write_tiny_store(root / "store")
+    report = run(preset, store, root / "whole", workers=0)
+    return preset, store, root / "whole", report["seconds"]
+
+
+@pytest.fixture(scope="module")
+def context():
+    """Starts processes that have everything imported already."""
+    return multiprocessing.get_context("fork")
+
+
+def final_bytes(out: Path) -> list[bytes]:
+    last = list_checkpoints(out / "checkpoints")[-1]
+    return [(last / f"{name}.safetensors").read_bytes() for name in ("model", "optimizer")]
+
+
+def log_of(out: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        for key in ("time", "step_seconds", "wait_share"):
+            del line[key]
+    return lines
+
+
+def killed(context, arguments: tuple, after: float) -> bool:
+    """Start a run, kill it `after` seconds of training, and say whether it was still running."""
+    process = context.Process(target=run, args=arguments)
+    process.start()
+    run_json = arguments[2] / "run.json"
+    while not run_json.exists() and process.is_alive():
+        time.sleep(0.005)
+    process.join(after)
+    alive = process.is_alive()
+    process.kill()
+    process.join()
+    return alive
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_five_kills_change_nothing(whole, tmp_path, context, workers):
+    preset, store, uninterrupted, seconds = whole
+    chance = random.Random(workers)  # noqa: S311
+    out = tmp_path / "torn"
+    for _ in range(5):
+        delay = chance.uniform(0.02, 0.12) * seconds
+        assert killed(context, (preset, store, out, workers), delay), "ended before it was killed"
+    assert list_checkpoints(out / "checkpoints"), "killed before there was anything to resume"
+    run(preset, store, out, workers)
+    assert final_bytes(out) == final_bytes(uninterrupted)
+    assert log_of(out) == log_of(uninterrupted)
+
+
+def run_in_a_group(*arguments):
+    os.setsid()
+    try:
+        run(*arguments)
+    except UniencError as error:
+        sys.exit(error.exit_code)
+
+
+def test_a_signal_to_the_whole_process_group_saves(whole, tmp_path, context):
+    """A cluster signals the loader's workers too; they must not take the run down mid-step."""
+    preset, store, uninterrupted, _ = whole
+    arguments = (preset, store, tmp_path / "torn", 2)
+    process = context.Process(target=run_in_a_group, args=arguments)
+    process.start()
+    while not list_checkpoints(tmp_path / "torn" / "checkpoints") and process.is_alive():
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 130
+    run(*arguments)
+    assert final_bytes(tmp_path / "torn") == final_bytes(uninterrupted)
+    assert log_of(tmp_path / "torn") == log_of(uninterrupted)
+
+
+def test_a_finished_run_is_left_as_it_is(whole):
+    preset, store, out, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    report = run(preset, store, out, workers=0)
+    assert report["steps"] == 40
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_dry_run_writes_nothing_and_fails_where_the_run_would(whole, tmp_path):
+    preset, store, out, _ = whole
+    report = train(str(preset), [store], out=tmp_path / "new", dry_run=True, workers=0)
+    assert report["dry_run"]
+    assert report["items"] == 8
+    assert not (tmp_path / "new").exists()
+    attempts = {
+        "holds another run": {"out": out, "seed": 1},
+        "no CUDA|CUDA devices": {"device": "cuda:99"},
+        "no preset": {"preset_name_or_path": "unified-tyni"},
+        "no such folder": {"stores": [tmp_path / "nowhere"]},
+        "warp 'final' needs": {"overrides": ["stages.0.warp=final"]},
+        "matches no parameter": {"overrides": ["stages.1.trains=[head.*]"]},
+        "no such weights": {"weights": tmp_path / "w.safetensors"},
+    }
+    for message, options in attempts.items():
+        common = {"preset_name_or_path": str(preset), "stores": [store], "out": tmp_path / "new"}
+        for dry_run in (True, False):
+            with pytest.raises(UniencError, match=message):
+                train(**{**common, **options, "workers": 0, "dry_run": dry_run})  # type: ignore

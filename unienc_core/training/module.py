@@ -1,0 +1,77 @@
+"""The one module of training: batches of all streams in, one loss out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unienc_core.contracts import Batch, Predictions, StepContext
+from unienc_core.losses.objective import Objective
+from unienc_core.models.network import Network
+from unienc_core.presets import Preset, StageSpec
+from unienc_core.view_synthesis import synthesise
+
+
+class TrainModule(nn.Module):
+    """Network, view synthesis and objective behind one `forward`, so that DDP can wrap it.
+
+    Args:
+        network: What is trained.
+        objective: Its loss terms.
+        preset: Gives depth range, image size and precision.
+    """
+
+    def __init__(self, network: Network, objective: Objective, preset: Preset) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+        self._depth = preset.depth
+        self._image_size = preset.image_size
+        self._bf16 = preset.optimizer.precision == "bf16"
+
+    def forward(
+        self, streams: Mapping[str, Batch], stage: StageSpec, context: StepContext
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss to descend and what to log (0-d, detached).
+
+        The network makes only what the stage's terms read, in the preset's precision; geometry
+        and losses run in float32, where a pixel coordinate of 600 still has its fractions.
+        """
+        values_by_stream: dict[str, dict[str, Any]] = {}
+        signs: dict[str, Tensor] = {}
+        for name, predictions in self._predict(streams, stage).items():
+            values = {**streams[name], **predictions}
+            values_by_stream[name] = synthesise(values, stage.warp, self._depth, self._image_size)
+            signs |= _vital_signs(predictions)
+        total, logs = self.objective(values_by_stream, stage.terms, context)
+        return total, {**logs, **signs}
+
+    def _predict(self, streams: Mapping[str, Batch], stage: StageSpec) -> dict[str, dict[str, Any]]:
+        wanted = self.objective.reads(stage.terms) & set(self.network.produces)
+        device = next(self.network.parameters()).device
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            predictions: dict[str, Predictions] = self.network(dict(streams), sorted(wanted))
+        return {
+            stream: {key: _float32(value) for key, value in of_stream.items()}
+            for stream, of_stream in predictions.items()
+        }
+
+
+def _float32(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    if isinstance(value, list):
+        return [item.float() if item.is_floating_point() else item for item in value]
+    return value.float() if value.is_floating_point() else value
+
+
+def _vital_signs(predictions: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Mean disparity and mean absolute translation by axis: early collapse shows there."""
+    signs: dict[str, Tensor] = {}
+    if "disparity" in predictions:
+        signs["mean_disparity"] = predictions["disparity"].detach().mean()
+    if "translation" in predictions:
+        mean = predictions["translation"].detach().abs().flatten(0, -2).mean(0)
+        signs |= {f"mean_abs_t{axis}": mean[i] for i, axis in enumerate("xyz")}
+    return signs

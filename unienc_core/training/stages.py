@@ -1,0 +1,95 @@
+"""Stages as data: where a step lies, what moves in it, and at which rate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from unienc_core.errors import WiringError, nearest
+from unienc_core.presets import ScheduleSpec, StageSpec
+
+
+@dataclass(frozen=True)
+class Position:
+    """A step of the run as (stage index, step within that stage), both from 0."""
+
+    stage: int
+    step: int
+
+
+def locate(stages: Sequence[StageSpec], step: int) -> Position:
+    """Return where step `step` (from 0) of the run lies."""
+    for index, stage in enumerate(stages):
+        if step < stage.steps:
+            return Position(index, step)
+        step -= stage.steps
+    raise IndexError(f"{step} steps beyond the last stage")
+
+
+def schedule_factor(schedule: ScheduleSpec, step: int, steps: int) -> float:
+    """Return what the stage's rate is multiplied by at `step` (from 0) of `steps`.
+
+    `constant`: 1. `poly`: (1 - t)^power with t = step / steps. `tail`: 1, then over the last
+    share `tail` a straight line down to `final`.
+    """
+    t = step / steps
+    if schedule.type == "poly":
+        return (1.0 - t) ** schedule.power
+    if schedule.type == "tail" and t > 1.0 - schedule.tail:
+        fallen = (t - (1.0 - schedule.tail)) / schedule.tail
+        return 1.0 + (schedule.final - 1.0) * fallen
+    return 1.0
+
+
+def moving_names(network: nn.Module, stage: StageSpec) -> set[str]:
+    """Return the names of the network's parameters that move in `stage`.
+
+    Raises:
+        WiringError: If a glob matches no parameter.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    moving: set[str] = set()
+    for glob in stage.trains:
+        matched = {name for name in names if fnmatchcase(name, glob)}
+        if not matched:
+            modules = sorted({".".join(name.split(".")[:2]) for name in names})
+            raise WiringError(
+                f"stages.{stage.name}.trains: '{glob}' matches no parameter"
+                f"{nearest(glob, [f'{module}.*' for module in modules])}; "
+                f"the network has {', '.join(f'{module}.*' for module in modules)}"
+            )
+        moving |= matched
+    return moving
+
+
+def apply_stage(network: nn.Module, stage: StageSpec) -> str:
+    """Freeze what does not move in `stage`, set train and eval modes, and return a summary.
+
+    A module all of whose parameters are frozen is put in ``eval()``, so that its batch statistics
+    and dropout rest too.
+    """
+    moving = moving_names(network, stage)
+    moved: Counter[str] = Counter()
+    frozen = 0
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in moving)
+        if name in moving:
+            moved[".".join(name.split(".")[:2])] += parameter.numel()
+        else:
+            frozen += parameter.numel()
+    set_modes(network)
+    parts = ", ".join(f"{module} {count:,}" for module, count in sorted(moved.items()))
+    return f"{sum(moved.values()):,} parameters move ({parts}), {frozen:,} are frozen"
+
+
+def set_modes(network: nn.Module) -> None:
+    """Put `network` in training mode, and its wholly frozen modules in ``eval()``."""
+    network.train()
+    for module in network.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()

@@ -1,0 +1,236 @@
+"""The only training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from unienc_core.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    load_tensors,
+    newest_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+    set_aside,
+)
+from unienc_core.contracts import Batch, Reporter, Say
+from unienc_core.errors import IntegrityError, Interrupted
+from unienc_core.presets import Preset
+from unienc_core.training.history import History
+from unienc_core.training.logbook import STEPS_PER_LINE, Logbook
+from unienc_core.training.module import TrainModule
+from unienc_core.training.optim import (
+    build_optimizer,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    parameter_groups,
+)
+from unienc_core.training.run_dir import RunFolder
+from unienc_core.training.signals import StopFlag
+from unienc_core.training.stages import Position, apply_stage, locate, moving_names
+from unienc_core.training.step import StageStepper
+
+Draw = Mapping[str, Batch]
+"""One batch of every stream, by stream name."""
+
+Draws = Callable[[int], Iterable[Draw]]
+"""From the number of the first draw to that draw and all after it; a step may take several."""
+
+KEPT_CHECKPOINTS = 2
+
+
+class Trainer:
+    """Runs the stages of a preset over draws of batches, into a run folder.
+
+    Args:
+        module: Network and objective, on their device.
+        preset: What to do.
+        draws: Where batches come from; a step takes `optimizer.accumulate` draws.
+        folder: The opened run folder.
+        seed: Seed of the run.
+        resume: The checkpoint to go on from.
+        reporter: Told of progress and of what people should know.
+        describe: Names the items of a draw, for people.
+        checkpoint_every: Steps between checkpoints; default: a twentieth of the run, within
+            100 to 1000.
+
+    Attributes:
+        logbook: Counters, clock and warnings of the run.
+
+    Raises:
+        WiringError: If a stage moves nothing.
+        CheckpointError: If `resume` does not fit.
+    """
+
+    def __init__(
+        self,
+        module: TrainModule,
+        preset: Preset,
+        draws: Draws,
+        folder: RunFolder,
+        *,
+        seed: int,
+        resume: Checkpoint | None = None,
+        reporter: Reporter | None = None,
+        describe: Callable[[int], str] = "draw {}".format,
+        checkpoint_every: int | None = None,
+    ) -> None:
+        for stage in preset.stages:
+            moving_names(module.network, stage)
+        self._module, self._preset, self._draws, self._folder = module, preset, draws, folder
+        self._seed, self._describe = seed, describe
+        self._reporter = reporter or Reporter()
+        self._every = checkpoint_every or min(1000, max(100, preset.total_steps // 20))
+        self._entered: int | None = None
+        self._saved_step = resume.step if resume else None
+        self.logbook = Logbook(preset.total_steps, self._reporter)
+        if resume is not None:
+            self._restore(resume)
+
+    def run(self) -> Path:
+        """Train to the end and return the final checkpoint.
+
+        Raises:
+            Interrupted: After SIGTERM or SIGINT, with everything saved.
+            IntegrityError: If too many steps in a row were not finite.
+            ResourceError: If a checkpoint cannot be written.
+        """
+        for _ in self.steps():
+            pass
+        return list_checkpoints(self._folder.checkpoints)[-1]
+
+    def steps(self) -> Iterator[int]:
+        """Train, yielding the number of finished steps after each."""
+        counters, total = self.logbook.counters, self._preset.total_steps
+        if counters.step >= total:
+            return
+        history = History(self._folder.metrics, counters.step)
+        with StopFlag() as stop, history:
+            self.logbook.report("start")
+            draws = iter(self._draws(counters.step * self._preset.optimizer.accumulate))
+            while counters.step < total:
+                self._one_step(draws, history, stop)
+                yield counters.step
+
+    def _one_step(self, draws: Iterator[Draw], history: History, stop: StopFlag) -> None:
+        started = time.perf_counter()
+        accumulate = self._preset.optimizer.accumulate
+        first_draw = self.logbook.counters.step * accumulate
+        position = locate(self._preset.stages, self.logbook.counters.step)
+        stage = self._preset.stages[position.stage]
+        if position.stage != self._entered:
+            self._enter(position)
+        try:
+            drawn = [next(draws) for _ in range(accumulate)]
+        except Exception:
+            if stop.received:  # the same signal ended the loader's workers
+                self._leave(history, stop.received)
+            raise
+        waited = time.perf_counter() - started
+        result = self._stepper.take(drawn, self.logbook.counters.step, position.step)
+        self.logbook.add(result, time.perf_counter() - started, waited)
+        if not result.taken:
+            self._throw_away(result.loss, [first_draw + i for i in range(len(drawn))])
+        step, ends = self.logbook.counters.step, position.step + 1 == stage.steps
+        if ends or step % STEPS_PER_LINE == 0:
+            self.logbook.write_line(history, stage.name, self._stepper.rate(position.step))
+        if ends or step % self._every == 0:
+            self._save(history)
+        self.logbook.report(stage.name, result.loss)
+        if stop.received and step < self._preset.total_steps:
+            self._leave(history, stop.received)
+
+    def _enter(self, position: Position) -> None:
+        """Freeze, build the optimiser and set everything up for a stage."""
+        stage, spec = self._preset.stages[position.stage], self._preset.optimizer
+        moving = apply_stage(self._module.network, stage)
+        groups = parameter_groups(
+            self._module.network, self._module.objective, spec, stage.lr or spec.lr
+        )
+        self._optimizer = build_optimizer(self._module, groups)
+        self._stepper = StageStepper(self._module, self._optimizer, stage, spec, seed=self._seed)
+        self._entered = position.stage
+        rates = ", ".join(f"{g.label} {g.lr:g} (decay {g.weight_decay:g})" for g in groups)
+        self._reporter.say(
+            f"stage {stage.name}, {stage.steps - position.step} steps: {moving}; rates: {rates}"
+        )
+
+    def _throw_away(self, loss: float, draws: list[int]) -> None:
+        """Say which items made a step not finite; stop where that has become the rule."""
+        counters, limit = self.logbook.counters, self._preset.optimizer.max_bad_steps
+        items = ", ".join(self._describe(draw) for draw in draws)
+        self._reporter.say(
+            f"step {counters.step} thrown away: its loss ({loss:g}) or gradient is not finite; "
+            f"made from {items}"
+        )
+        if counters.bad_in_a_row >= limit:
+            saved = list_checkpoints(self._folder.checkpoints)
+            raise IntegrityError(
+                f"{counters.bad_in_a_row} steps in a row were not finite, the last (step "
+                f"{counters.step}) made from {items}; last good checkpoint: "
+                f"{saved[-1] if saved else 'none'}; look at these items, or lower optimizer.lr"
+            )
+
+    def _leave(self, history: History, reason: str) -> None:
+        self._save(history)
+        raise Interrupted(
+            f"stopped by {reason} after step {self.logbook.counters.step} of "
+            f"{self._preset.total_steps}; saved in {self._folder.path}, the same command goes on"
+        )
+
+    def _save(self, history: History) -> None:
+        """Save what a new process needs to end in the same bits, unless it lies there already."""
+        if self._saved_step == self.logbook.counters.step:
+            return
+        history.sync()
+        objective = self._module.objective.state_dict()
+        save_checkpoint(
+            self._folder.checkpoints,
+            preset=self._preset,
+            model=self._module.network.state_dict(),
+            optimizer={
+                **{f"objective/{name}": tensor for name, tensor in objective.items()},
+                **{f"adamw/{k}": t for k, t in optimizer_tensors(self._optimizer).items()},
+            },
+            state={"seed": self._seed, "stage": self._entered, **self.logbook.state()},
+        )
+        self._saved_step = self.logbook.counters.step
+        prune_checkpoints(self._folder.checkpoints, KEPT_CHECKPOINTS)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Put everything where `checkpoint` left it."""
+        where = str(checkpoint.path)
+        load_tensors(self._module.network, checkpoint.model_tensors(), where)
+        parts: dict[str, dict[str, Tensor]] = {"objective": {}, "adamw": {}}
+        for key, tensor in checkpoint.optimizer_tensors().items():
+            part, _, name = key.partition("/")
+            parts[part][name] = tensor
+        load_tensors(self._module.objective, parts["objective"], where)
+        device = next(self._module.network.parameters()).device
+        self.logbook.restore(checkpoint.state, device)
+        if checkpoint.step < self._preset.total_steps:
+            position = locate(self._preset.stages, checkpoint.step)
+            if position.step > 0:  # the optimiser of a finished stage is not carried over
+                self._enter(position)
+                load_optimizer_tensors(self._optimizer, parts["adamw"], where)
+
+
+def resume_point(folder: RunFolder, say: Say) -> Checkpoint | None:
+    """Return the newest intact checkpoint of a run, or None if it has none yet.
+
+    Damaged ones are passed over, said, and renamed out of the way.
+
+    Raises:
+        CheckpointError: If there are checkpoints but none is intact.
+    """
+    if not list_checkpoints(folder.checkpoints):
+        return None
+    checkpoint = newest_checkpoint(folder.checkpoints, say=say)
+    for name in set_aside(folder.checkpoints, checkpoint.step):
+        say(f"kept the damaged checkpoint as {folder.checkpoints / name}")
+    say(f"resuming after step {checkpoint.step} ({checkpoint.path})")
+    return checkpoint
