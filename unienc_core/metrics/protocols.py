@@ -1,0 +1,95 @@
+"""Depth evaluation protocols as data: which pixels count, and how a prediction is scaled.
+
+A protocol says the range of ground truth that is scored and which part of the image. Every
+protocol then does the same: resize the prediction to the ground truth as disparity, scale it by
+the ratio of medians over the scored pixels (unless scaling is ``none``), clamp it to the range,
+take each metric over the scored pixels of an image, and average over images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from unienc_core.errors import UsageError, nearest
+
+Scaling = Literal["median", "none"]
+SCALINGS: tuple[Scaling, ...] = ("median", "none")
+
+Choice = TypeVar("Choice", bound=str)
+
+
+@dataclass(frozen=True)
+class DepthProtocol:
+    """Which pixels of a depth map are scored.
+
+    Attributes:
+        name: What it is called on the command line and beside every number.
+        min_depth: Ground truth must be deeper than this, in m; predictions are clamped to it.
+        max_depth: Ground truth must be nearer than this, in m; predictions are clamped to it.
+        crop: Top, bottom, left and right of the scored window as fractions of height and width,
+            or None for the whole image.
+    """
+
+    name: str
+    min_depth: float
+    max_depth: float
+    crop: tuple[float, float, float, float] | None = None
+
+    def window(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return the rows and columns of the scored window, fractions truncated to pixels."""
+        if self.crop is None:
+            return slice(0, height), slice(0, width)
+        top, bottom, left, right = self.crop
+        return (
+            slice(int(top * height), int(bottom * height)),
+            slice(int(left * width), int(right * width)),
+        )
+
+    def valid(self, depth_gt: np.ndarray) -> np.ndarray:
+        """Return which pixels are scored.
+
+        Args:
+            depth_gt: `H W`, m; zero, negative, NaN and infinite mean that nothing is known.
+
+        Returns:
+            `H W`, bool.
+        """
+        mask = np.zeros(depth_gt.shape, bool)
+        window = self.window(*depth_gt.shape)
+        inside = depth_gt[window]
+        mask[window] = (inside > self.min_depth) & (inside < self.max_depth)
+        return mask
+
+    def describe(self) -> str:
+        """Return the protocol in words, for people."""
+        window = "no crop" if self.crop is None else "Garg crop"
+        return f"{self.name}: depth {self.min_depth:g} to {self.max_depth:g} m, {window}"
+
+
+PROTOCOLS: dict[str, DepthProtocol] = {
+    protocol.name: protocol
+    for protocol in (
+        # Sky has depth 0 in the store and so is never scored.
+        DepthProtocol("synth", 0.5, 80.0),
+        # The crop of Garg et al.; 375 x 1242 gives rows 153:371, columns 44:1197.
+        DepthProtocol("kitti-eigen", 1e-3, 80.0, (0.40810811, 0.99189189, 0.03594771, 0.96405229)),
+    )
+}
+
+
+def choose(name: str, choices: Iterable[Choice], what: str) -> Choice:
+    """Return the one of `choices` that is called `name`.
+
+    Raises:
+        UsageError: If there is none, naming the nearest one.
+    """
+    known = list(choices)
+    for choice in known:
+        if name == choice:
+            return choice
+    names = [str(choice) for choice in known]
+    raise UsageError(f"no {what} '{name}'{nearest(name, names)}; known: {', '.join(names)}")

@@ -1,0 +1,86 @@
+"""The result of a depth evaluation as one JSON-able document, and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unienc_core.metrics.depth import METRICS, MetricMean
+from unienc_core.metrics.protocols import PROTOCOLS, DepthProtocol, Scaling
+from unienc_core.workflows.depth_scoring import DepthScores
+
+SCHEMA = 1
+
+
+def make_report(
+    scores: DepthScores, protocol: DepthProtocol, scaling: Scaling, origin: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return everything that made the numbers, and the numbers; shares lie in 0..1.
+
+    Args:
+        scores: What was found.
+        protocol: How it was scored.
+        scaling: How predictions were scaled.
+        origin: ``checkpoint``, ``seed`` and ``data``.
+    """
+    return {
+        "schema": SCHEMA,
+        "verb": "eval-depth",
+        "protocol": protocol.name,
+        "num_images": scores.model.num_images,
+        "num_skipped": scores.num_skipped,
+        "size": scores.size(),
+        **origin,
+        "scale": scores.scale(scaling),
+        "metrics": scores.model.result(),
+        "subsets": _means(scores.subsets),
+        "baselines": _means(scores.baselines),
+    }
+
+
+def _means(means: Mapping[str, MetricMean]) -> dict[str, dict[str, float | None]]:
+    return {name: mean.result() for name, mean in means.items()}
+
+
+def format_table(report: Mapping[str, Any]) -> list[list[str]]:
+    """Return the cells of the table: a header, the model, its pixel groups, the baselines."""
+    rows = {"model": report["metrics"]}
+    rows |= {f"  {name} pixels": values for name, values in report["subsets"].items()}
+    rows |= {name.replace("_", " "): values for name, values in report["baselines"].items()}
+    cells = [
+        [name, *("-" if values[m] is None else f"{values[m]:.3f}" for m in METRICS)]
+        for name, values in rows.items()
+    ]
+    return [["", *METRICS], *cells]
+
+
+def format_report(report: Mapping[str, Any]) -> str:
+    """Return the report as text: what made the numbers, then the table."""
+    if report.get("dry_run"):
+        return f"dry run: all inputs open; {report['num_images']} images would be scored"
+    table = format_table(report)
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    rows = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in table
+    ]
+    return "\n".join([*_heading(report), "", *rows])
+
+
+def _heading(report: Mapping[str, Any]) -> list[str]:
+    data, scale, size = report["data"], report["scale"], report["size"]
+    made_at = "sizes that differ" if size is None else f"{size[0]}x{size[1]}"
+    if "store" in data:
+        seed = "" if report["seed"] is None else f", seed {report['seed']}"
+        what = f"{report['checkpoint']}{seed}\non {data['store']}"
+    else:
+        what = f"{data['kind']} of {data['predictions']}\non {data['ground_truth']}"
+    skipped = f", {report['num_skipped']} skipped" if report["num_skipped"] else ""
+    factor = ""
+    if scale["median"] is not None:
+        factor = f" (factor: median {scale['median']:.4g}, std {scale['std']:.2g})"
+    return [
+        *what.split("\n"),
+        f"{report['num_images']} images{skipped}, predicted at {made_at}",
+        f"{PROTOCOLS[report['protocol']].describe()}, {scale['mode']} scaling{factor}",
+    ]
