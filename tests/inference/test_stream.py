@@ -1,0 +1,89 @@
+"""Threads that overlap: order, bounds, errors and a clean end."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from unienc_core.inference.stream import ahead
+
+
+def settle(condition) -> bool:
+    for _ in range(200):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return condition()
+
+
+def test_order_is_kept_through_nested_stages() -> None:
+    doubled = (2 * i for i in ahead(range(100), 3))
+    assert list(ahead(doubled, 2)) == [2 * i for i in range(100)]
+
+
+def test_it_runs_in_another_thread_and_never_far_ahead() -> None:
+    made: list[int] = []
+    threads: set[int] = set()
+
+    def source() -> Iterator[int]:
+        for i in range(50):
+            made.append(i)
+            threads.add(threading.get_ident())
+            yield i
+
+    items = ahead(source(), 3)
+    assert next(items) == 0
+    assert settle(lambda: len(made) == 5)  # read, three waiting, one at the door
+    time.sleep(0.05)
+    assert len(made) == 5
+    assert threading.get_ident() not in threads
+    items.close()
+
+
+def test_errors_arrive_after_the_items_before_them() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise KeyError("gone")
+
+    items = ahead(ahead(source()))
+    assert next(items) == 1
+    with pytest.raises(KeyError, match="gone"):
+        next(items)
+
+
+def test_stopping_early_ends_every_thread_and_closes_the_source() -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            i = 0
+            while True:
+                yield (i := i + 1)
+        finally:
+            closed.set()
+
+    before = threading.active_count()
+    items = ahead((x for x in ahead(source(), 2)), 2)
+    assert next(items) == 1
+    assert threading.active_count() == before + 2
+    items.close()
+    assert settle(closed.is_set)
+    assert settle(lambda: threading.active_count() == before)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_of_the_reader_stops_the_source(error) -> None:
+    before = threading.active_count()
+
+    def consume() -> None:
+        items = ahead(iter(int, 1), 2)
+        try:
+            for _ in items:
+                raise error
+        finally:
+            items.close()
+
+    with pytest.raises(error):
+        consume()
+    assert threading.active_count() == before

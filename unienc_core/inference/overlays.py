@@ -1,0 +1,224 @@
+"""Drawing on frames: depth as colour, its legend, the camera's path, text. Pure functions.
+
+Images are `H W 3`, uint8, RGB. Sizes of text and lines follow the width of the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+BACKGROUND = (20, 21, 26)
+TEXT = (236, 236, 240)
+FAINT = (150, 153, 165)
+ACCENT = (255, 184, 66)
+
+# Inferno without its two ends: the far end stays apart from black, the near end keeps its colour.
+_COLOURS = cv2.cvtColor(
+    cv2.applyColorMap(
+        np.linspace(24, 244, 256).round().astype(np.uint8)[:, None], cv2.COLORMAP_INFERNO
+    ),
+    cv2.COLOR_BGR2RGB,
+)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+@dataclass(frozen=True)
+class DepthRange:
+    """The depths at the two ends of the colour scale."""
+
+    near: float
+    far: float
+
+
+def choose_range(depths: Sequence[np.ndarray]) -> DepthRange:
+    """Choose a colour scale that shows what some depth maps hold, outliers left out.
+
+    Args:
+        depths: Maps of any size, one unit; values that are not positive and finite are ignored.
+
+    Returns:
+        Their 2nd and 98th percentile, widened to a ratio of 1.5 where they hardly differ.
+    """
+    values = np.concatenate([depth[::4, ::4].ravel() for depth in depths])
+    values = values[np.isfinite(values) & (values > 0)]
+    if not values.size:
+        return DepthRange(1.0, 100.0)
+    near, far = (float(v) for v in np.percentile(values, [2, 98]))
+    widen = max(1.0, math.sqrt(1.5 * near / far))
+    return DepthRange(near / widen, far * widen)
+
+
+def depth_to_colour(depth: np.ndarray, depth_range: DepthRange) -> np.ndarray:
+    """Colour a depth map on a logarithmic scale: near is bright, far is dark.
+
+    Args:
+        depth: `H W`; not positive or not finite is drawn black.
+        depth_range: Depths of the brightest and the darkest colour.
+    """
+    invalid = ~(np.isfinite(depth) & (depth > 0))
+    clipped = np.clip(depth, depth_range.near, depth_range.far, dtype=np.float32)
+    clipped[invalid] = depth_range.far
+    steps = 255 / math.log(depth_range.far / depth_range.near)
+    index = np.round((math.log(depth_range.far) - cv2.log(clipped)) * steps).astype(np.uint8)
+    colour = cv2.applyColorMap(index, _COLOURS)
+    colour[invalid] = 0
+    return colour
+
+
+def text_size(width: int) -> int:
+    """Height of a line of text, in pixels, for a picture of this width."""
+    return max(18, round(width / 32))
+
+
+def put_text(
+    canvas: np.ndarray,
+    text: str,
+    x: float,
+    middle: float,
+    line: float,
+    colour: tuple[int, int, int] = TEXT,
+    align: float = 0.0,
+) -> int:
+    """Write a line of ASCII text into `canvas` and return its width in pixels.
+
+    Args:
+        canvas: Written to.
+        text: What to write; other characters become ``?``.
+        x: Where it starts (`align` 0), is centred (0.5) or ends (1), px.
+        middle: Vertical centre, px.
+        line: Height of the line, px; letters take about half of it.
+        colour: RGB.
+        align: See `x`.
+    """
+    text = text.encode("ascii", "replace").decode()
+    scale, weight = line / 45, max(1, round(line / 30))
+    (width, height), _ = cv2.getTextSize(text, _FONT, scale, weight)
+    corner = (round(x - align * width), round(middle + height / 2))
+    cv2.putText(canvas, text, corner, _FONT, scale, colour, weight, cv2.LINE_AA)
+    return width
+
+
+def nice_step(span: float) -> float:
+    """Return the largest of 1, 2, 5 x 10^n that is not above `span`."""
+    power = 10.0 ** math.floor(math.log10(span))
+    return max(step * power for step in (1, 2, 5) if step * power <= span * (1 + 1e-9))
+
+
+def legend_ticks(depth_range: DepthRange, most: int = 8) -> list[float]:
+    """Return round depths within a range, evenly enough spread for a logarithmic scale."""
+    low, high = math.floor(math.log10(depth_range.near)), math.ceil(math.log10(depth_range.far))
+    ticks: list[float] = []
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        candidates = [s * 10.0**n for n in range(low, high + 1) for s in steps]
+        ticks = [t for t in candidates if depth_range.near <= t <= depth_range.far]
+        if len(ticks) <= most:
+            break
+    return ticks if len(ticks) > 1 else [depth_range.near, depth_range.far]
+
+
+def draw_header(width: int, left: str, right: str) -> np.ndarray:
+    """Draw the strip above the pictures: what this is, and which frame."""
+    line = text_size(width)
+    strip = np.full((round(1.5 * line), width, 3), BACKGROUND, np.uint8)
+    middle, margin = strip.shape[0] / 2, 0.5 * line
+    put_text(strip, left, margin, middle, line)
+    put_text(strip, right, width - margin, middle, line, FAINT, align=1)
+    return strip
+
+
+def draw_legend(width: int, depth_range: DepthRange, label: str) -> np.ndarray:
+    """Draw the strip below: the colour scale, near on the left, with depths in numbers."""
+    line = text_size(width)
+    strip = np.full((round(2.2 * line), width, 3), BACKGROUND, np.uint8)
+    margin = 0.5 * line
+    taken = put_text(strip, label, margin, 1.1 * line, line)
+    x1 = round(width - 2 * margin)
+    x0 = min(round(taken + 3 * margin), x1 - 2)
+    bar = np.geomspace(depth_range.near, depth_range.far, x1 - x0)[None]
+    top, bottom = round(0.4 * line), round(1.0 * line)
+    strip[top:bottom, x0:x1] = depth_to_colour(bar, depth_range)
+    span = math.log(depth_range.far / depth_range.near)
+    most = max(2, round((x1 - x0) / (2.5 * line)))
+    for tick in legend_ticks(depth_range, most):
+        x = x0 + (bar.shape[1] - 1) * math.log(tick / depth_range.near) / span
+        cv2.line(strip, (round(x), bottom), (round(x), bottom + line // 6), FAINT, 1)
+        put_text(strip, f"{tick:.3g}", x, 1.62 * line, 0.9 * line, FAINT, align=0.5)
+    return strip
+
+
+def draw_path(
+    picture: np.ndarray, points: np.ndarray, T_world_camera: np.ndarray, unit: str
+) -> None:
+    """Draw the camera's path, seen from above with the first heading up, into a corner.
+
+    Args:
+        picture: Written to: a translucent square at the top right.
+        points: `n 3`, positions in the frame of the first camera.
+        T_world_camera: `4 4`, newest pose.
+        unit: What to call a unit of `points`.
+    """
+    height, width = picture.shape[:2]
+    line = text_size(width)
+    side, margin = round(min(0.66 * height, max(0.24 * width, 7.5 * line))), round(0.4 * line)
+    if side < 4 * line or side + 2 * margin > width:
+        return  # no room for anything that could be read
+    box = picture[margin : margin + side, width - margin - side : width - margin]
+    box[:] = cv2.addWeighted(box, 0.32, np.full_like(box, BACKGROUND), 0.68, 0)
+    ground = points[:, [0, 2]]
+    low, high = ground.min(0), ground.max(0)
+    # The window grows by steps, so that the path does not seem to shrink all the time.
+    window = 2.0 ** (math.ceil(2 * math.log2(1.1 * max(float((high - low).max()), 1e-6))) / 2)
+    inner = side - 2.6 * line  # room for the title above and the scale below
+    centre = np.array([side / 2, 1.2 * line + inner / 2])
+    pixels = (ground - (low + high) / 2) * [1, -1] * (inner / window) + centre
+    thick = max(1, round(line / 10))
+    cv2.polylines(box, [_fixed(pixels)], False, ACCENT, thick, cv2.LINE_AA, 4)
+    _dot(box, pixels[0], 0.14 * line, FAINT)
+    _arrow(box, pixels[-1], T_world_camera[:3, 2], 0.42 * line)
+    put_text(box, "camera path", 0.4 * line, 0.65 * line, 0.8 * line)
+    _scale_bar(box, inner / window, window, unit, line)
+    cv2.rectangle(box, (0, 0), (side - 1, side - 1), FAINT, 1)
+
+
+def _scale_bar(box: np.ndarray, px_per_unit: float, window: float, unit: str, line: int) -> None:
+    length = nice_step(window / 3)
+    y, x0 = box.shape[0] - 0.6 * line, 0.4 * line
+    x1 = x0 + length * px_per_unit
+    for a, b in (((x0, y), (x1, y)), ((x0, y - 3), (x0, y + 3)), ((x1, y - 3), (x1, y + 3))):
+        cv2.line(box, (round(a[0]), round(a[1])), (round(b[0]), round(b[1])), TEXT, 1)
+    put_text(box, f"{length:.3g} {unit}", x1 + 0.35 * line, y, 0.85 * line, FAINT)
+
+
+def _fixed(pixels: np.ndarray) -> np.ndarray:
+    """Pixel coordinates as OpenCV takes fractions of a pixel: in 1/16."""
+    return np.round(pixels * 16).astype(np.int32)
+
+
+def _dot(box: np.ndarray, at: np.ndarray, radius: float, colour: tuple[int, int, int]) -> None:
+    x, y = (int(v) for v in _fixed(at))
+    cv2.circle(box, (x, y), round(16 * max(2.0, radius)), colour, -1, cv2.LINE_AA, 4)
+
+
+def _arrow(box: np.ndarray, at: np.ndarray, forward: np.ndarray, length: float) -> None:
+    angle = math.atan2(forward[0], forward[2])
+    ahead = np.array([math.sin(angle), -math.cos(angle)])
+    aside = np.array([-ahead[1], ahead[0]])
+    shape = np.array([ahead, -0.7 * ahead + 0.7 * aside, -0.3 * ahead, -0.7 * ahead - 0.7 * aside])
+    cv2.fillPoly(box, [_fixed(at + length * shape)], TEXT, cv2.LINE_AA, 4)
+
+
+def compose(
+    header: np.ndarray, picture: np.ndarray, depth: np.ndarray, legend: np.ndarray
+) -> np.ndarray:
+    """Lay out a frame: header, the two pictures, legend.
+
+    The pictures stand one above the other, or side by side where the strips are twice as wide
+    as a picture.
+    """
+    beside = header.shape[1] > picture.shape[1]
+    return np.concatenate([header, np.concatenate([picture, depth], int(beside)), legend])
