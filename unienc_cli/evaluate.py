@@ -1,0 +1,77 @@
+"""The evaluators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unienc_cli.console import emit, reporting
+from unienc_cli.options import Checkpoint, Device, DryRun, Force, Json, Quiet, Threads, use_threads
+
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option("--fail-under", metavar="NAME=VALUE", help="Exit 7 if a metric is smaller."),
+]
+FailOver = Annotated[
+    list[str] | None,
+    typer.Option("--fail-over", metavar="NAME=VALUE", help="Exit 7 if a metric is larger."),
+]
+
+
+def eval_depth(
+    store: Annotated[
+        Path | None, typer.Argument(help="Store to evaluate a checkpoint on.", show_default=False)
+    ] = None,
+    checkpoint: Checkpoint = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder of predictions, instead of a checkpoint.")
+    ] = None,
+    ground_truth: Annotated[Path | None, typer.Option(help="Folder of true depths.")] = None,
+    kind: Annotated[str, typer.Option(help="What --predictions hold: depth or disparity.")] = (
+        "depth"
+    ),
+    protocol: Annotated[str, typer.Option(help="synth or kitti-eigen.")] = "synth",
+    scale: Annotated[str, typer.Option(help="median (per image) or none.")] = "median",
+    train_store: Annotated[
+        Path | None, typer.Option(help="Store whose depths the baselines are made of.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder for the worst, median and best frame.")
+    ] = None,
+    fail_under: FailUnder = None,
+    fail_over: FailOver = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score depth: a checkpoint on a store, or a folder of anybody's predictions."""
+    use_threads(threads)
+    from unienc_core.workflows import evaluate
+
+    # A slip in a threshold shows before the long work, not after it.
+    evaluate.parse_thresholds(fail_under or [], evaluate.METRICS, "--fail-under")
+    evaluate.parse_thresholds(fail_over or [], evaluate.METRICS, "--fail-over")
+    with reporting(quiet) as reporter:
+        report = evaluate.eval_depth(
+            store=store,
+            checkpoint=checkpoint,
+            predictions=predictions,
+            ground_truth=ground_truth,
+            kind=kind,
+            protocol=protocol,
+            scale=scale,
+            train_store=train_store,
+            plots=plots,
+            device=device,
+            force=force,
+            dry_run=dry_run,
+            reporter=reporter,
+        )
+    emit(report, as_json, evaluate.format_report(report))
+    if not dry_run:
+        evaluate.check_thresholds(report["metrics"], fail_under or [], fail_over or [])

@@ -1,0 +1,53 @@
+"""Options that mean the same under every verb."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unienc_core.errors import UsageError
+
+DEFAULT_DATA = Path("data/synth-city")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything the real run needs, then stop.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Threads = Annotated[
+    int | None, typer.Option(help="CPU threads (default: all cores).", min=1, show_default=False)
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+Preset = Annotated[str, typer.Option(help="A preset's name, or a YAML file.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change one key of the preset; repeatable."),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        help="Checkpoint or run folder (default: $UNIENC_CHECKPOINT, then the newest finished run "
+        "in ./runs).",
+        show_default=False,
+    ),
+]
+
+
+def use_threads(threads: int | None) -> None:
+    """Give `threads` to every library that starts a pool; call before torch is imported."""
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+
+
+def parse_pair(text: str, what: str) -> tuple[int, int]:
+    """Parse ``96x320`` or ``24x25`` into two positive integers."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
+    if not match or "0" in match.groups():
+        raise UsageError(f"{what} is two positive numbers like 96x320, found '{text}'")
+    return int(match[1]), int(match[2])
