@@ -1,7 +1,7 @@
 """Presets: a network, its loss terms and its stages as data, checked before anything runs.
 
 A preset is one YAML file, read whole (no inheritance) into frozen models. Component options are
-bound to the component's signature by `check_components`; how the nodes fit together is checked by
+bound to the signatures, and the nodes checked against each other, by
 `unienc_core.models.network.build_network`.
 """
 

@@ -9,7 +9,6 @@ from fake_drives import SIZE, frame, spec, write_fake_store
 
 from unienc_core.classes import LABELS
 from unienc_core.data.dataset import TripletDataset
-from unienc_core.data.frames import FrameDataset, iterate_frames
 from unienc_core.data.keys import standard_keys
 from unienc_core.data.loader import StepLoader
 from unienc_core.data.store import Store
@@ -254,18 +253,3 @@ def test_refusals(path, tmp_path):
     short = write_fake_store(tmp_path / "short", count=1, num_frames=2)
     with pytest.raises(DataError, match="no triplet"):
         TripletDataset(Store(short), stream(), SIZE)
-
-
-def test_frames_for_evaluation_keep_their_ground_truth(path):
-    store = Store(path)
-    frames = list(iterate_frames(store, ("depth_gt", "motion_mask_gt"), (16, 24)))
-    assert len(frames) == len(FrameDataset(store)) == 24
-    assert [f.name for f in frames[5:7]] == ["drive-0/000005", "drive-1/000000"]
-    truth = frame(1, 0)
-    assert frames[6].image.shape == (3, 16, 24)
-    np.testing.assert_array_equal(frames[6].labels["depth_gt"][0], truth["depth"])
-    K = frames[6].K
-    assert K is not None
-    assert K[0, 2] == pytest.approx((truth["K"][0, 2] + 0.5) / 2 - 0.5)
-    halved = truth["image"].reshape(16, 2, 24, 2, 3).mean((1, 3)).transpose(2, 0, 1) / 255
-    assert np.abs(frames[6].image.numpy() - halved).max() <= 0.5 / 255 + 1e-6

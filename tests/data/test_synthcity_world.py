@@ -48,7 +48,9 @@ def test_overlap_test_agrees_with_polygon_clipping():
     halves = rng.uniform(0.2, 2.0, (2, 400, 2))
     for k in range(400):
         a, b = (
-            np.array([centers[i, 0, k], centers[i, 1, k], np.sin(angles[i, k]), np.cos(angles[i, k])])
+            np.array(
+                [centers[i, 0, k], centers[i, 1, k], np.sin(angles[i, k]), np.cos(angles[i, k])]
+            )
             for i in range(2)
         )
         area, _ = cv2.intersectConvexConvex(corners(a, halves[0, k]), corners(b, halves[1, k]))
@@ -121,7 +123,9 @@ def test_ego_stays_within_its_ranges():
         heights.append(-drive.T_world_camera[0, 1, 3])
         rotation = drive.T_world_camera[:, :3, :3]
         np.testing.assert_allclose(
-            rotation @ rotation.transpose(0, 2, 1), np.broadcast_to(np.eye(3), rotation.shape), atol=1e-12
+            rotation @ rotation.transpose(0, 2, 1),
+            np.broadcast_to(np.eye(3), rotation.shape),
+            atol=1e-12,
         )
         assert np.all(np.linalg.det(rotation) > 0)
     assert 6.0 <= min(speeds) and max(speeds) <= 13.0 and np.ptp(speeds) > 3.0
@@ -195,7 +199,13 @@ def test_ego_footprint_is_guarded():
 
 @pytest.mark.parametrize(
     "change",
-    [{"image_size": (4, 320)}, {"num_frames": 0}, {"noise": -0.1}, {"seed": -1}, {"max_speed": 3.0}],
+    [
+        {"image_size": (4, 320)},
+        {"num_frames": 0},
+        {"noise": -0.1},
+        {"seed": -1},
+        {"max_speed": 3.0},
+    ],
 )
 def test_bad_config_is_one_readable_line(change):
     with pytest.raises(UsageError, match="out of range"):

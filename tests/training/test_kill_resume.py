@@ -13,6 +13,7 @@ import pytest
 from tiny_store import write_tiny_store
 
 from unienc_core.checkpoint import list_checkpoints
+from unienc_core.contracts import Reporter
 from unienc_core.errors import UniencError
 from unienc_core.workflows.train import train
 
@@ -40,12 +41,12 @@ terms:
   smooth: {weight: 1e-3}
 optimizer: {lr: 3e-4, clip_norm: 1.0}
 stages:
-  - {name: start, steps: 15, terms: [photometric, smooth], trains: ["heads.*"]}
-  - {name: all, steps: 25, terms: [photometric, smooth], schedule: {type: tail}}
+  - {name: start, steps: 30, terms: [photometric, smooth], trains: ["heads.*"]}
+  - {name: all, steps: 50, terms: [photometric, smooth], schedule: {type: tail}}
 """
 
 
-def run(preset: Path, store: Path, out: Path, workers: int) -> dict:
+def run(preset: Path, store: Path, out: Path, workers: int, started=None) -> dict:
     return train(
         str(preset),
         [store],
@@ -54,6 +55,7 @@ def run(preset: Path, store: Path, out: Path, workers: int) -> dict:
         threads=1,
         workers=workers,
         checkpoint_every=3,
+        reporter=Reporter(progress=lambda report: started and started.set()),
     )
 
 
@@ -89,11 +91,10 @@ def log_of(out: Path) -> list[dict]:
 
 def killed(context, arguments: tuple, after: float) -> bool:
     """Start a run, kill it `after` seconds of training, and say whether it was still running."""
-    process = context.Process(target=run, args=arguments)
+    started = context.Event()
+    process = context.Process(target=run, args=(*arguments, started))
     process.start()
-    run_json = arguments[2] / "run.json"
-    while not run_json.exists() and process.is_alive():
-        time.sleep(0.005)
+    assert started.wait(60)
     process.join(after)
     alive = process.is_alive()
     process.kill()
@@ -107,7 +108,7 @@ def test_five_kills_change_nothing(whole, tmp_path, context, workers):
     chance = random.Random(workers)  # noqa: S311
     out = tmp_path / "torn"
     for _ in range(5):
-        delay = chance.uniform(0.02, 0.12) * seconds
+        delay = chance.uniform(0.04, 0.16) * seconds
         assert killed(context, (preset, store, out, workers), delay), "ended before it was killed"
     assert list_checkpoints(out / "checkpoints"), "killed before there was anything to resume"
     run(preset, store, out, workers)
@@ -143,7 +144,7 @@ def test_a_finished_run_is_left_as_it_is(whole):
     preset, store, out, _ = whole
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     report = run(preset, store, out, workers=0)
-    assert report["steps"] == 40
+    assert report["steps"] == 80
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
 
 

@@ -155,14 +155,13 @@ class TripletDataset(Dataset[Item | UniencError]):
     def _prepared(
         self, store: Store, drive: int, frames: Sequence[Mapping[str, np.ndarray]], flip: bool
     ) -> list[dict[str, np.ndarray]]:
-        """Resize, then flip, all values of all frames."""
-        return [
-            {
-                key: prepare_value(store, drive, key, value, self.image_size, flip)
-                for key, value in frame.items()
-            }
-            for frame in frames
-        ]
+        """Resize, then flip, all values of all frames, each as its role demands."""
+        old, new = store.drives[drive].image_size, self.image_size
+        roles = {name: key.role for name, key in store.keys.items()}
+        resized = [{k: resize_value(v, roles[k], old, new) for k, v in f.items()} for f in frames]
+        if not flip:
+            return resized
+        return [{k: flip_value(v, roles[k], new[1]) for k, v in f.items()} for f in resized]
 
     def _images(self, images: Sequence[np.ndarray], augmentation: Augmentation) -> Item:
         stacked = to_image_tensor(images)
@@ -198,15 +197,6 @@ class TripletDataset(Dataset[Item | UniencError]):
         elif COMPLETE_FLOW in asked:
             item[COMPLETE_FLOW] = torch.zeros(num_sources, 3, *self.image_size)
         return item
-
-
-def prepare_value(
-    store: Store, drive: int, key: str, value: np.ndarray, image_size: Size, flip: bool
-) -> np.ndarray:
-    """Bring one value of a store to `image_size`, mirrored if asked, as its role demands."""
-    role = store.keys[key].role
-    value = resize_value(value, role, store.drives[drive].image_size, image_size)
-    return flip_value(value, role, image_size[1]) if flip else value
 
 
 def _relative_poses(frames: Sequence[Mapping[str, np.ndarray]]) -> Tensor:

@@ -119,10 +119,11 @@ class StoreWriter:
         """Take the next groups and return those that must be written, with their shard numbers."""
         first, self._called = self._called, self._called + len(groups)
         jobs = [(first + n, tuple(group)) for n, group in enumerate(groups)]
-        todo = [job for job in jobs if not self._is_finished(*job)]
-        if todo:
-            self._record(complete=False)
-        return todo
+        return [job for job in jobs if not self._is_finished(*job)]
+
+    def begin(self) -> None:
+        """Declare the store unfinished, before any of its files is written."""
+        self._record(complete=False)
 
     def take(self, index: int, record: ShardRecord) -> None:
         """Record a shard that lies in the folder now."""
@@ -211,6 +212,8 @@ def write_all(
     needed = sum(estimate_bytes(writer.spec, plans) for writer, _, plans in jobs)
     if jobs:
         check_space(jobs[0][0].path, needed)
+    for writer in dict.fromkeys(writer for writer, _, _ in jobs):
+        writer.begin()
     arguments = [(w.path, index, w.spec, plans, source) for w, index, plans in jobs]
     number = 0
     try:

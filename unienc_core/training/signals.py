@@ -43,9 +43,13 @@ class StopFlag:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
         self._give_back()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, _expected)
 
     def _give_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
         self._before = {}
+
+
+def _expected(number: int, frame: FrameType | None) -> None:
+    """Take the death of a worker as it comes."""
