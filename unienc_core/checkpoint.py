@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from unienc_core.contracts import Say, say_nothing
 from unienc_core.device import resource_errors
 from unienc_core.errors import CheckpointError, DataError, UsageError
-from unienc_core.files import fsync_path, sha256_file, write_synced
+from unienc_core.files import fsync_path, require_space, sha256_file, write_synced
 from unienc_core.presets import Preset, dump_preset, preset_from_dict
 from unienc_core.safe_yaml import parse_yaml
 from unienc_core.tensors import read_tensors, write_tensors
@@ -89,6 +89,7 @@ def save_checkpoint(
     Raises:
         ResourceError: If the disk is full or not writable.
     """
+    require_space(folder, sum(tensor.nbytes for tensor in (*model.values(), *optimizer.values())))
     final = folder / f"step-{state['step']:07d}"
     aside = folder / f"{_TEMPORARY}{final.name}-{os.getpid()}"
     with resource_errors(f"saving {final}"):

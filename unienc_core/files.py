@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
+
+from unienc_core.errors import ResourceError
 
 
 def sha256_file(path: Path) -> str:
@@ -39,3 +42,18 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         aside.unlink(missing_ok=True)
     fsync_path(path.parent)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Check that `needed` more bytes fit on the disk of `folder`, which need not exist yet.
+
+    Raises:
+        ResourceError: If they do not, with both figures.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise ResourceError(
+            f"{folder}: disk full: {needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free; "
+            "free some space and repeat"
+        )

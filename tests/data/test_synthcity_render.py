@@ -132,8 +132,8 @@ def world_points(frame):
     v, u = np.mgrid[: depth.shape[0], : depth.shape[1]].astype(float)
     x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
     camera = np.stack([x * depth, y * depth, depth], axis=-1)
-    T = frame["T_world_camera"]
-    return camera @ T[:3, :3].T + T[:3, 3], camera
+    pose = frame["T_world_camera"]
+    return camera @ pose[:3, :3].T + pose[:3, 3], camera
 
 
 def test_frame_has_all_keys_with_their_types(frame):
@@ -180,9 +180,9 @@ def test_ground_lies_where_it_should(city, frame):
     ("key", "neighbour"), [("complete_flow_next", 13), ("complete_flow_prev", 11)]
 )
 def test_complete_flow_of_still_points_is_rigid(city, frame, key, neighbour):
-    T = city.world.drive.T_world_camera
+    poses = city.world.drive.T_world_camera
     _, camera = world_points(frame)
-    relative = np.linalg.inv(T[neighbour]) @ T[12]
+    relative = np.linalg.inv(poses[neighbour]) @ poses[12]
     rigid = camera @ relative[:3, :3].T + relative[:3, 3] - camera
     still = (frame["motion_mask"] == 0) & (frame["depth"] > 0)
     np.testing.assert_allclose(frame[key][still], rigid[still], atol=2e-4)
@@ -194,7 +194,7 @@ def test_complete_flow_of_still_points_is_rigid(city, frame, key, neighbour):
 
 def test_flow_of_each_actor_equals_the_product_of_transforms(city):
     world = city.world
-    T = world.drive.T_world_camera
+    cameras = world.drive.T_world_camera
     maps = displacements(world, 12, 20)
 
     def pose(actor, frame):
@@ -203,7 +203,7 @@ def test_flow_of_each_actor_equals_the_product_of_transforms(city):
 
     for actor in range(len(world.poses)):
         move = pose(actor, 20) @ np.linalg.inv(pose(actor, 12))
-        expected = np.linalg.inv(T[20]) @ move @ T[12] - np.eye(4)
+        expected = np.linalg.inv(cameras[20]) @ move @ cameras[12] - np.eye(4)
         np.testing.assert_allclose(maps[actor], expected[:3], atol=1e-9)
         still = np.allclose(move, np.eye(4))
         assert still == (not world.moving[actor])
@@ -212,8 +212,7 @@ def test_flow_of_each_actor_equals_the_product_of_transforms(city):
 def test_order_and_a_second_world_change_nothing(city):
     again = City(CityConfig(3, (96, 320), noise=0.0))
     for index in (20, 12):
-        first, second = again.render(index, (1,)), None
-        second = city.render(index, (1,))
+        first, second = again.render(index, (1,)), city.render(index, (1,))
         for key in first:
             np.testing.assert_array_equal(first[key], second[key], err_msg=key)
     other = City(CityConfig(4, (96, 320), noise=0.0)).render(12)
@@ -269,7 +268,7 @@ def test_noise_is_the_mean_over_its_footprint():
 def test_hash_is_uniform_and_salted():
     i, j = (a.ravel().astype(np.float32) for a in np.meshgrid(np.arange(-60, 60), np.arange(90)))
     values = hash01(i, j, 3)
-    assert 0 <= values.min() and values.max() < 1
+    assert values.min() >= 0 and values.max() < 1
     assert np.histogram(values, 10, (0, 1))[0].std() < 60
     assert abs(np.corrcoef(values, hash01(i, j, 4))[0, 1]) < 0.03
     assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.03

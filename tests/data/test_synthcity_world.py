@@ -128,8 +128,8 @@ def test_ego_stays_within_its_ranges():
             atol=1e-12,
         )
         assert np.all(np.linalg.det(rotation) > 0)
-    assert 6.0 <= min(speeds) and max(speeds) <= 13.0 and np.ptp(speeds) > 3.0
-    assert 1.3 <= min(heights) and max(heights) <= 1.6
+    assert min(speeds) >= 6.0 and max(speeds) <= 13.0 and np.ptp(speeds) > 3.0
+    assert min(heights) >= 1.3 and max(heights) <= 1.6
 
 
 def test_path_of_constant_curvature_is_a_circle():

@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import shutil
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -144,6 +147,32 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
         save(tmp_path, 6)
     assert list(tmp_path.iterdir()) == [older]
     cp.load_checkpoint(older).model_tensors()
+
+
+def test_too_little_space_is_said_with_both_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=7_000_000))
+    with pytest.raises(ResourceError, match="8 MB needed, 7 MB free"):
+        save(tmp_path / "new", model={"a": torch.zeros(2_000_000)})
+    assert not (tmp_path / "new").exists()
+    save(tmp_path)
+
+
+def test_a_full_disk(tmp_path):
+    """A real one, where the machine lets us mount it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("cannot mount a small disk here")
+    try:
+        older = save(disk)
+        (disk / "fill").write_bytes(b"x" * (64 * 1024))
+        with pytest.raises(ResourceError, match="disk full"):
+            save(disk, 6, model={"a": torch.zeros(48 * 1024)})
+        assert cp.list_checkpoints(disk) == [older]
+        assert torch.equal(cp.load_checkpoint(older).model_tensors()["b"], torch.tensor(2))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path):

@@ -10,7 +10,7 @@ from unienc_core.training.module import _vital_signs
 from unienc_core.training.monitor import FIRST_STEP, CollapseMonitor
 
 HEALTHY = {
-    "loss/photometric": 0.11,
+    "photometric/warped": 0.14,
     "photometric/identity": 0.18,
     "photometric/automask_keep": 0.8,
     "mean_disparity": 0.1,
@@ -27,7 +27,7 @@ def watch(monitor, means, start, stop):
 @pytest.mark.parametrize(
     ("sick", "named"),
     [
-        ({"loss/photometric": 0.179}, "pose has not started"),
+        ({"photometric/warped": 0.179}, "at the identity level"),
         ({"mean_abs_tx": 0.03}, "a car moves along z"),
         ({"mean_disparity": 0.01}, "running off to infinity"),
         ({"photometric/automask_keep": 0.3}, "auto-mask keeps 30%"),

@@ -23,6 +23,7 @@ from unienc_core.data.labels import (
     needed_keys,
     to_label_tensor,
 )
+from unienc_core.data.manifest import Role
 from unienc_core.data.sampler import item_index, uniforms
 from unienc_core.data.store import Store
 from unienc_core.data.transforms import (
@@ -157,7 +158,7 @@ class TripletDataset(Dataset[Item | UniencError]):
     ) -> list[dict[str, np.ndarray]]:
         """Resize, then flip, all values of all frames, each as its role demands."""
         old, new = store.drives[drive].image_size, self.image_size
-        roles = {name: key.role for name, key in store.keys.items()}
+        roles: dict[str, Role] = {name: key.role for name, key in store.keys.items()}
         resized = [{k: resize_value(v, roles[k], old, new) for k, v in f.items()} for f in frames]
         if not flip:
             return resized

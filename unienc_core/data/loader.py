@@ -57,7 +57,10 @@ class StepLoader:
                     "use fewer workers"
                 ) from error
             if isinstance(batch, UniencError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # else error and frame hold each other, and the workers alive
             yield step, batch
 
 

@@ -19,6 +19,7 @@ from unienc_core.checkpoint import (
 )
 from unienc_core.contracts import Batch, Reporter, Say
 from unienc_core.errors import IntegrityError, Interrupted
+from unienc_core.files import require_space
 from unienc_core.presets import Preset
 from unienc_core.training.history import History
 from unienc_core.training.logbook import STEPS_PER_LINE, Logbook
@@ -64,6 +65,7 @@ class Trainer:
     Raises:
         WiringError: If a stage moves nothing.
         CheckpointError: If `resume` does not fit.
+        ResourceError: If there is no room for checkpoints.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Trainer:
         self._entered: int | None = None
         self._saved_step = resume.step if resume else None
         self.logbook = Logbook(preset.total_steps, self._reporter)
+        self._check_space()
         if resume is not None:
             self._restore(resume)
 
@@ -138,7 +141,8 @@ class Trainer:
         step, ends = self.logbook.counters.step, position.step + 1 == stage.steps
         if ends or step % STEPS_PER_LINE == 0:
             self.logbook.write_line(history, stage.name, self._stepper.rate(position.step))
-        if ends or step % self._every == 0:
+        # Not amid bad steps: what makes them bad may be the weights that would be saved.
+        if ends or (step % self._every == 0 and result.taken):
             self._save(history)
         self.logbook.report(stage.name, result.loss)
         if stop.received and step < self._preset.total_steps:
@@ -200,6 +204,12 @@ class Trainer:
         )
         self._saved_step = self.logbook.counters.step
         prune_checkpoints(self._folder.checkpoints, KEPT_CHECKPOINTS)
+
+    def _check_space(self) -> None:
+        """Refuse to start what could not be saved: the kept checkpoints and one being written."""
+        one = sum(3 * parameter.nbytes for parameter in self._module.parameters())
+        missing = KEPT_CHECKPOINTS + 1 - len(list_checkpoints(self._folder.checkpoints))
+        require_space(self._folder.checkpoints, one * max(1, missing))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Put everything where `checkpoint` left it."""

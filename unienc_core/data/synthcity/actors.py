@@ -107,6 +107,8 @@ class Casting:
         self._drive = drive
         self._traffic = config.traffic
         self._end = float(drive.s[-1]) + 150.0
+        # On a long drive small differences of speed would close any gap.
+        self._patience = max(1.0, float(drive.timestamp[-1]) / 4.0)
         world = np.tile([0.0, 0.0, 0.0, 1.0], (config.num_frames, 1))
         self.cast = Cast([world], [False], Footprints(), ["world"], [(0.0, 0.0)])
         ego = np.stack(path.pose(drive.s, np.full_like(drive.s, drive.d)), axis=1)
@@ -166,12 +168,12 @@ class Casting:
             if self._traffic > 0:
                 self._lane(d, 1.0, float(rng.uniform(10.0, 70.0)))
                 self._lane(-d, -1.0, float(rng.uniform(0.0, 60.0)))
-        for _ in range(round(rng.uniform(1.0, 5.5) * self._traffic)):
+        for _ in range(round(rng.uniform(1.0, 5.5) * self._traffic * self._end / 170.0)):
             side = 1.0 if rng.random() < 0.6 else -1.0
             name = "bicycle" if rng.random() < 0.68 else "motorcycle"
             speed = rng.uniform(3.0, 6.0) if name == "bicycle" else rng.uniform(6.0, 11.0)
             d = side * (street.lanes * street.lane_width - rng.uniform(0.25, 0.4))
-            s = float(rng.uniform(4.0, 75.0))
+            s = float(rng.uniform(4.0, self._end - 95.0))
             heading = (side, 0.0)
             self.try_place(draw_kind(rng, name), s, d, (side * float(speed), 0.0), heading)
 
@@ -179,14 +181,15 @@ class Casting:
         """Fill a lane; vehicles keep their distance because they share a speed, roughly."""
         rng = self._rng
         mean = float(self._drive.speed.mean())
-        own = abs(d - self._drive.d) < 0.1
-        speed = mean + float(rng.uniform(-1.0, 2.0)) if own else float(rng.uniform(6.0, 13.0))
+        speed = float(rng.uniform(6.0, 13.0))
+        if abs(d - self._drive.d) < 0.5:  # the ego lane: keep near the camera's speed
+            speed = mean + float(rng.uniform(-1.0, 2.0)) / self._patience
         reach = speed * float(self._times[-1]) if sense < 0 else 0.0
         s = first
         while s < self._end + reach:
             name = str(rng.choice(["car", "van", "truck", "bus", "train"], p=_VEHICLES[sense]))
             kind = draw_kind(rng, name)
-            v = speed + float(rng.uniform(-0.3, 0.3))
+            v = speed + float(rng.uniform(-0.3, 0.3)) / self._patience
             jitter = d + float(rng.uniform(-0.15, 0.15))
             self.try_place(kind, s + kind.half_length, jitter, (sense * v, 0.0), (sense, 0.0))
             s += 2 * kind.half_length + float(rng.uniform(18.0, 90.0)) / self._traffic

@@ -81,10 +81,7 @@ class City:
         """
         self._check(index)
         view = _View(self, index)
-        frame: dict[str, Any] = view.labels()
-        frame["image"] = view.image()
-        if self.config.shadows:
-            frame["shadow"] = view.shadow
+        frame: dict[str, Any] = {**view.colours(), **view.labels()}
         drive = self.world.drive
         frame["K"] = self.K.copy()
         frame["T_world_camera"] = drive.T_world_camera[index].copy()
@@ -145,7 +142,9 @@ class _View:
         self._fine, self._fine_ground = self._draw(self._config.supersample, everything)
         seen = np.bincount(self._fine.surface.reshape(-1) // FACES, minlength=len(numbers) + 1)
         self._sharp, _ = self._draw(1, np.flatnonzero(seen[1:]))
-        self.shadow = np.zeros(self._config.image_size, np.uint8)
+        nearness = self._sharp.nearness
+        self._depth = np.zeros_like(nearness)
+        np.divide(np.float32(1.0), nearness, out=self._depth, where=nearness > 0.0)
 
     def _candidates(self, center: np.ndarray) -> np.ndarray:
         """Return the numbers of the parts whose bounding sphere touches the view."""
@@ -154,9 +153,9 @@ class _View:
         radius = np.sqrt((parts.half * parts.half).sum(axis=1))
         ahead = offset[:, 0] * r[0, 2] + offset[:, 1] * r[1, 2] + offset[:, 2] * r[2, 2]
         aside = offset[:, 0] * r[0, 0] + offset[:, 1] * r[1, 0] + offset[:, 2] * r[2, 0]
-        # The widest ray leaves at 0.66 to the side of straight ahead.
+        # The widest ray leaves at 0.663 to the side of straight ahead.
         seen = (ahead > -radius) & (ahead < _FAR_CLIP + radius)
-        seen &= np.abs(aside) < 0.66 * ahead + 1.2 * radius + 0.2
+        seen &= np.abs(aside) < 0.67 * ahead + 1.2 * radius + 0.2
         seen[0] = False
         return np.flatnonzero(seen)
 
@@ -172,8 +171,8 @@ class _View:
         raster.draw(forms, self._boxes[chosen], self._highest[chosen], shapes, chosen + 1)
         return raster, fill_ground(raster, self._eye, self._world)
 
-    def image(self) -> np.ndarray:
-        """Return the colour image `H W 3` uint8."""
+    def colours(self) -> dict[str, np.ndarray]:
+        """Return the image and, where shadows are cast, their share of each pixel."""
         config, street = self._config, self._world.street
         raster, ground = self._fine, self._fine_ground
         table = make_table(
@@ -185,13 +184,15 @@ class _View:
         shade_parts(raster, table, self._eye, config.texture_contrast, albedo, light)
         paint_ground(ground, self._eye, self._world, config.texture_contrast, albedo)
         light[ground.index] = np.float32(-street.sun[1])
+        out: dict[str, np.ndarray] = {}
         if config.shadows:
             dark = Shadows(self._world, self._index, self._eye).cast_on(raster, light)
             light *= ~dark
-            self.shadow = self._share(dark)
+            out["shadow"] = self._share(dark)
         radiance = light_up(albedo, light, raster.nearness.reshape(-1), street)
         paint_sky(raster, self._eye, street, radiance)
-        return self._expose(radiance)
+        out["image"] = self._expose(radiance)
+        return out
 
     def _share(self, samples: np.ndarray) -> np.ndarray:
         """Return the share of each pixel's samples that are set, `H W` uint8, 255 = all."""
@@ -229,15 +230,12 @@ class _View:
         parts, surface = self._world.parts, self._sharp.surface
         numbers = self._part_numbers()
         ground = surface < FACES
-        nearness = self._sharp.nearness
-        depth = np.zeros_like(nearness)
-        np.divide(np.float32(1.0), nearness, out=depth, where=nearness > 0.0)
         ground_label = GROUND_LABELS[np.where(ground, surface, 0)]
         semantic = np.where(ground, ground_label, parts.label[numbers])
         instances = np.where(ground, ground_label.astype(np.int32), parts.instance[numbers])
         moving = self._world.moving[parts.actor[numbers]].astype(np.uint8)
         return {
-            "depth": depth,
+            "depth": self._depth,
             "semantic": semantic,
             "instance_ids": instances,
             "motion_mask": moving,
@@ -248,14 +246,12 @@ class _View:
         world = self._world
         actors = displacements(world, self._index, neighbour)
         actor = world.parts.actor[self._part_numbers()]
-        nearness = self._sharp.nearness
-        depth = np.zeros_like(nearness)
-        np.divide(np.float32(1.0), nearness, out=depth, where=nearness > 0.0)
+        depth = self._depth
         x, y = self._sharp.x, self._sharp.y[:, None]
         out = np.empty((*depth.shape, 3), np.float32)
         # Displacement = (A - 1) X + b, with A and b of the actor that carries the point.
         still = actors[0].astype(np.float32)
-        valid = nearness > 0.0
+        valid = depth > 0.0
         for k in range(3):
             out[..., k] = depth * (still[k, 0] * x + still[k, 1] * y + still[k, 2])
             out[..., k] += still[k, 3] * valid

@@ -68,12 +68,14 @@ class Shadows:
         )
         boxes, highest = parallel_boxes(frames)
         forms = parallel_forms(frames)
-        numbers = np.arange(1, len(highest) + 1)
         self._maps = []
         for begin, end, texel, height in _CASCADES:
             raster = self._grid(begin, end, texel, height)
             raster.nearness.fill(_NOTHING)
-            raster.draw(forms, boxes, highest, frames.shape, numbers)
+            # What is no larger than a few texels casts nothing worth its time.
+            large = np.flatnonzero(frames.half.max(axis=1) > 2.0 * texel)
+            shapes, nameless = frames.shape[large], np.zeros_like(large)
+            raster.draw(forms.take(large), boxes[large], highest[large], shapes, nameless)
             self._maps.append(_Map(begin, end, texel, raster))
 
     def _grid(self, begin: float, end: float, texel: float, height: float) -> Raster:

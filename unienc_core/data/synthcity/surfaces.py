@@ -80,15 +80,8 @@ def make_table(
         extent[:, faces] = np.stack(size, axis=1)[:, None]
     slope = np.sqrt((forms.planes * forms.planes).sum(axis=2))
     flat[:, :7, 8] = 1.0 / np.maximum(slope, 1e-6)
-    sin, cos = heading
-    local_sun = np.empty((count, 3))
-    local_sun[:, 0] = cos * sun[0] - sin * sun[2]
-    local_sun[:, 1] = sun[1]
-    local_sun[:, 2] = sin * sun[0] + cos * sun[2]
-    normal = PLANES[frames.shape][:, :, :3] / half[:, None]
-    norm = np.sqrt((normal * normal).sum(axis=2))
-    cosine = (normal * local_sun[:, None]).sum(axis=2) / np.maximum(norm, 1e-9)
-    flat[:, :7, 9] = np.maximum(cosine, 0.0)
+    local_sun, cosine = _sun_on(frames, heading, sun)
+    flat[:, :7, 9] = cosine
     flat[:, ROUND] = 1.0
     curve = QUADRICS[frames.shape] / (half * half)
     key = np.repeat(2 * parts.material[numbers], FACES).reshape(count, FACES)
@@ -109,6 +102,21 @@ def make_table(
         looks=parts.looks[numbers],
         seed=numbers.astype(np.float32),
     )
+
+
+def _sun_on(
+    frames: Frames, heading: tuple[np.ndarray, np.ndarray], sun: tuple[float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sun in each part's coordinates `P 3`, and its cosine on the planes `P 7`."""
+    sin, cos = heading
+    local = np.empty((len(sin), 3))
+    local[:, 0] = cos * sun[0] - sin * sun[2]
+    local[:, 1] = sun[1]
+    local[:, 2] = sin * sun[0] + cos * sun[2]
+    normal = PLANES[frames.shape][:, :, :3] / frames.half[:, None]
+    norm = np.sqrt((normal * normal).sum(axis=2))
+    cosine = (normal * local[:, None]).sum(axis=2) / np.maximum(norm, 1e-9)
+    return local, np.maximum(cosine, 0.0)
 
 
 def gather(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ class UNetDepth(Head):
         scales: How many disparity maps; each next has half the size.
         norm: Batch norm in every block, or none as in the field's usual decoder.
         resolution: Size of the finest map: the image's, or half of it.
+        initial_disparity: Where an untrained head starts. It also sets the scale that depth and
+            translation settle at: from 0.5 the nearest things soon press against the end of the
+            range when training starts from random weights.
     """
 
     produces = ("disparity", "disparity_scales")
@@ -42,6 +46,7 @@ class UNetDepth(Head):
         scales: int = 4,
         norm: Norm = "none",
         resolution: Literal["full", "half"] = "full",
+        initial_disparity: float = 0.5,
     ) -> None:
         super().__init__()
         spec = site.only_pyramid()
@@ -72,8 +77,12 @@ class UNetDepth(Head):
         self.skips = [skip for _, skip in steps]
         self.outputs = [reached[s] for s in strides]
         widths = list(reversed(channels))
+        if not 0 < initial_disparity < 1:
+            raise WiringError(
+                f"head '{site.name}': initial_disparity = {initial_disparity}, expected within 0..1"
+            )
         self.to_disparity = nn.ModuleList(
-            nn.Conv2d(widths[i], 1, 3, 1, 1, padding_mode="reflect") for i in self.outputs
+            _output(widths[i], initial_disparity) for i in self.outputs
         )
 
     def forward(self, inputs: NodeInputs) -> Predictions:
@@ -88,6 +97,14 @@ class UNetDepth(Head):
             for conv, i in zip(self.to_disparity, self.outputs, strict=True)
         ]
         return {"disparity": scales[0], "disparity_scales": scales}
+
+
+def _output(width: int, initial_disparity: float) -> nn.Conv2d:
+    """Return the convolution to one map of logits, which starts near `initial_disparity`."""
+    conv = nn.Conv2d(width, 1, 3, 1, 1, padding_mode="reflect")
+    with torch.no_grad():
+        cast(Tensor, conv.bias).fill_(math.log(initial_disparity / (1 - initial_disparity)))
+    return conv
 
 
 class _UpBlock(nn.Module):

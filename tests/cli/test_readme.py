@@ -1,0 +1,67 @@
+"""Every command of the README works as written, at smoke size, in the order of the page."""
+
+import re
+import shlex
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from unienc_cli.main import run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The page's sizes are for people; a test asks the same for less.
+SMALLER = {"24x25": "2x4", "8x10": "1x3", "1x75": "1x4", "96x320": "64x96"}
+SHORTER = ["--set", "stages.0.steps=2", "--set", "image_size=[64, 96]", "--workers", "0"]
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("unienc ")]
+
+
+def smaller(words: list[str]) -> list[str]:
+    arguments = [SMALLER.get(word, word) for word in words[1:]]
+    return [*arguments, *SHORTER] if arguments[0] == "train-student" else arguments
+
+
+def write_clip(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for i in range(4):
+            image = np.full((96, 160, 3), 40 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode())
+
+
+def write_depths(folder: Path, noise: float) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(2, 40, (60, 80)).astype(np.float32)
+    np.save(folder / "0001.npy", depth * (1 + noise * rng.random((60, 80), np.float32)))
+
+
+def test_the_page_shows_every_verb() -> None:
+    shown = {words[1] for words in commands()}
+    verbs = {"prepare-data", "train-student", "eval-depth", "infer-video", "presets", "data"}
+    assert shown == verbs
+
+
+def test_every_command_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "drive.mp4")
+    write_depths(tmp_path / "my_depths", 0.1)
+    write_depths(tmp_path / "true_depths", 0.0)
+    for words in commands():
+        code = run(smaller(words))
+        assert code == 0, f"{shlex.join(words)}\n{capsys.readouterr().err}"
+    assert (tmp_path / "drive_unienc.mp4").exists()
+    assert (tmp_path / "city_drive.mp4").exists()
+    assert (tmp_path / "mine.yaml").exists()
+    assert any((tmp_path / "plots").iterdir())
