@@ -17,24 +17,25 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from unienc_core.contracts import StepContext
+from unienc_core.contracts import Batch, StepContext
 from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.store_writer import StoreWriter
 from unienc_core.device import resolve_device
 from unienc_core.losses.objective import Objective
 from unienc_core.models.network import build_network
-from unienc_core.presets import load_preset
+from unienc_core.presets import Preset, load_preset
 from unienc_core.training.module import TrainModule
 from unienc_core.training.run_dir import RunIdentity, open_run_folder
 from unienc_core.training.step import to_device
 from unienc_core.training.trainer import Trainer
-from unienc_core.workflows.train import TrainingData
+from unienc_core.workflows.train import TrainingData, spare_workers
 
 LIMIT = 1.15
 
@@ -44,9 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--preset", default="unified-tiny")
     parser.add_argument("--store", type=Path, help="default: one made of textured walls")
-    parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--block", type=int, default=10, help="steps in a block")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--block", type=int, default=4, help="steps in a block")
+    parser.add_argument("--workers", type=int, help="default: as train")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
@@ -58,13 +59,14 @@ def main() -> None:
         raise SystemExit(f"a training step costs {result['ratio']:.3f} bare ones, over {LIMIT}")
 
 
-def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run the pairs and return the figures."""
     steps = (options.pairs + 1) * options.block
     preset = load_preset(options.preset, [f"stages.0.steps={max(steps, 1200)}"])
     device = resolve_device(options.device)
+    workers = spare_workers(device) if options.workers is None else options.workers
     store = options.store or write_walls(folder / "store", preset.image_size)
-    data = TrainingData(preset, [store], seed=0, workers=options.workers)
+    data = TrainingData(preset, [store], seed=0, workers=workers)
     module = TrainModule(build_network(preset), Objective(preset), preset).to(device)
     identity = RunIdentity(preset, 0, data.digests)
     environment = {"torch": "", "device": "", "cpu": "", "threads": 0}
@@ -85,7 +87,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         "preset": options.preset,
         "device": str(device),
         "threads": options.threads,
-        "workers": options.workers,
+        "workers": workers,
         "pairs": options.pairs,
         "block": options.block,
         "ratio": round(statistics.median(ratios), 4),
@@ -96,9 +98,11 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     }
 
 
-def bare_step(module: TrainModule, preset: object, streams: dict) -> Callable[[], object]:
+def bare_step(
+    module: TrainModule, preset: Preset, streams: dict[str, Batch]
+) -> Callable[[], object]:
     """Return a forward and backward pass on `streams` and nothing else."""
-    stage = preset.stages[0]  # type: ignore[attr-defined]
+    stage = preset.stages[0]
 
     def step() -> None:
         total, _ = module(streams, stage, StepContext(0, stage.steps_per_ramp))

@@ -62,6 +62,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _invoke(arguments)
     except BaseException as error:
+        if isinstance(error.__context__ or error, BrokenPipeError):
+            # The reader has had enough (`unienc ... | head`): that is no fault of anybody's.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         if debug and not isinstance(error, KeyboardInterrupt):
             raise
         code, line = _explain(error)
@@ -107,9 +111,4 @@ def _explain(error: BaseException) -> tuple[int, str]:
 
 def main() -> None:
     """Run the command line of this process."""
-    code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    sys.exit(run(sys.argv[1:]))

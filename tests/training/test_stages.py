@@ -45,8 +45,8 @@ def test_globs_choose_what_moves():
 
 
 def test_a_glob_without_a_match_names_the_nearest():
-    with pytest.raises(WiringError, match=r"'heads.ot.\*' matches no .* 'heads.out.\*'"):
-        moving_names(ToyNetwork(), stage(trains=["heads.ot.*"]))
+    with pytest.raises(WiringError, match=r"'heads.hed.\*' matches no .* 'heads.out.\*'"):
+        moving_names(ToyNetwork(), stage(trains=["heads.hed.*"]))
 
 
 def test_frozen_modules_rest():

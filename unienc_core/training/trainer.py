@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -106,7 +106,7 @@ class Trainer:
             pass
         return list_checkpoints(self._folder.checkpoints)[-1]
 
-    def steps(self) -> Iterator[int]:
+    def steps(self) -> Generator[int, None, None]:
         """Train, yielding the number of finished steps after each."""
         counters, total = self.logbook.counters, self._preset.total_steps
         if counters.step >= total:
