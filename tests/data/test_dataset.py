@@ -54,6 +54,7 @@ def test_an_item_is_what_the_store_holds(path):
     images = [torch.from_numpy(t["image"]).permute(2, 0, 1) / 255 for t in truth]
     assert torch.equal(item["target_image"], images[0])
     assert torch.equal(item["source_images"], torch.stack(images[1:]))
+    assert item["source_offsets"].tolist() == [-1, 1]
     assert item["K"].dtype == torch.float32
     np.testing.assert_allclose(item["K"], truth[0]["K"], rtol=1e-7)
     assert item["depth_gt"].shape == (1, *SIZE)

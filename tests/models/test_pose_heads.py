@@ -66,6 +66,61 @@ def test_motion_is_the_mean_of_the_last_map_times_a_hundredth(make):
     torch.testing.assert_close(torch.cat([made["axis_angle"], made["translation"]], 1), expected)
 
 
+TEMPORAL = {
+    "multi": lambda: MultiScalePose(
+        site(SMALL), widths=(4, 4, 6, 8), squeeze=4, pair_order="temporal"
+    ),
+    "single": lambda: SingleScalePose(site(SMALL), squeeze=4, pair_order="temporal"),
+}
+
+
+@pytest.mark.parametrize("make", TEMPORAL.values(), ids=TEMPORAL)
+def test_in_temporal_order_swapping_the_frames_inverts_the_motion(make):
+    head = make().eval()
+    torch.nn.init.normal_(head.decode.body[-1].weight, std=40.0)  # motions that can be told apart
+    given = inputs(SMALL)
+    swapped = given.pyramids[0].map(lambda x: torch.cat(x.chunk(2, 1)[::-1], 1))
+    offsets = torch.tensor([[-1], [1], [-2]])
+    forth = head(NodeInputs(given.pyramids, given.images, {"source_offsets": offsets}, 3))
+    back = head(NodeInputs([swapped], given.images, {"source_offsets": -offsets}, 3))
+    product = forth["T_source_target"] @ back["T_source_target"]
+    torch.testing.assert_close(product, torch.eye(4).expand(3, 4, 4))
+    assert forth["translation"].abs().mean() > 0.005
+    motion = forth["T_source_target"]
+    torch.testing.assert_close(motion[:, :3, 3], forth["translation"])
+    torch.testing.assert_close(matrix_to_axis_angle(motion[:, :3, :3]), forth["axis_angle"])
+
+
+def test_in_temporal_order_the_earlier_frame_comes_first():
+    head = TEMPORAL["single"]()
+    seen = []
+    head.decode.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    given = inputs(SMALL)
+    offsets = torch.tensor([[-1], [1], [-2]])
+    head(NodeInputs(given.pyramids, given.images, {"source_offsets": offsets}, 3))
+    last = given.pyramids[0].levels[-1]
+    source, target = last.chunk(2, 1)
+    expected = torch.stack([last[0], torch.cat([target[1], source[1]]), last[2]])
+    torch.testing.assert_close(seen[0], expected)
+
+
+def test_temporal_order_needs_features_of_frames():
+    with pytest.raises(WiringError, match="reads an encoder of pairs"):
+        SingleScalePose(site(RESNET18, frames=1), pair_order="temporal")
+
+
+def test_half_of_a_mixing_layer_starts_as_differences():
+    head = MultiScalePose(site(SMALL), widths=(4, 4, 6, 8), squeeze=4)
+    for stage, channels in zip(head.stages, (4, 6, 8, 10), strict=True):
+        mix = stage[0]
+        frame = torch.randn(1, channels, 2, 2)
+        before = torch.zeros(1, mix.in_channels - 2 * channels, 2, 2)
+        still = mix(torch.cat([before, frame, frame], 1)) - mix.bias.view(1, -1, 1, 1)
+        half = mix.out_channels // 2
+        torch.testing.assert_close(still[:, :half], torch.zeros_like(still[:, :half]))
+        assert still[:, half:].abs().min() > 0
+
+
 def test_multi_scale_reads_the_coarsest_levels_of_both_frames():
     head = MultiScalePose(site(SMALL), widths=(4, 4, 6, 8), squeeze=4)
     given = inputs(SMALL)

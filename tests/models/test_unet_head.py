@@ -47,6 +47,14 @@ def test_scales_halve_from_full_size(spec, scales):
         assert x.max() < 1
 
 
+def test_an_untrained_head_starts_at_the_asked_disparity():
+    for start in (0.1, 0.5):
+        made = run(head(initial_disparity=start, norm="batch"))["disparity"]
+        assert made.mean().item() == pytest.approx(start, rel=0.35)
+    with pytest.raises(WiringError, match="within 0..1"):
+        head(initial_disparity=1.0)
+
+
 def test_half_resolution_ends_one_block_earlier():
     made = run(head(channels=(3, 4, 5, 6), resolution="half", scales=2))
     assert [x.shape[2] for x in made["disparity_scales"]] == [32, 16]

@@ -100,9 +100,10 @@ class TripletDataset(Dataset[Item | UniencError]):
             slot: Place in the batch of all processes together.
 
         Returns:
-            `target_image` `3 H W`, `source_images` `S 3 H W` (previous, next), `K` `3 3`, jittered
-            copies under ``*_aug`` when the stream jitters, the labels asked for, and
-            ``valid_<label>`` for labels that only some of the stores have.
+            `target_image` `3 H W`, `source_images` `S 3 H W` (previous, next), their
+            `source_offsets` `S` in frames from the target, `K` `3 3`, jittered copies under
+            ``*_aug`` when the stream jitters, the labels asked for, and ``valid_<label>`` for
+            labels that only some of the stores have.
         """
         if not self.train:
             return self._load((step * self.batch_size + slot) % len(self), NOT_AUGMENTED)
@@ -146,6 +147,7 @@ class TripletDataset(Dataset[Item | UniencError]):
         frames = self._prepared(store, drive, [frame, *sources], augmentation.flip)
         item = self._images([f["image"] for f in frames], augmentation)
         item["K"] = torch.from_numpy(frames[0]["K"]).to(torch.float32)
+        item["source_offsets"] = torch.tensor([-store.gap, store.gap])
         for name, label in self._labels.items():
             item[name] = self._frame_label(frames[0], label)
         item.update(self._pair_labels(store, frames))

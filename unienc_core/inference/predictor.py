@@ -135,7 +135,11 @@ class Predictor:
         if previous is not None and self._has_pose:
             images = torch.cat([previous.image, current.image], 1)
             pair = self.network.decode_pair(
-                previous.pyramids, current.pyramids, images, outputs=("T_source_target",)
+                previous.pyramids,
+                current.pyramids,
+                images,
+                values={"source_offsets": torch.tensor([[-1]], device=images.device)},
+                outputs=("T_source_target",),
             )
             T_source_target = cast(Tensor, pair["T_source_target"])
             T_previous_current = T_source_target.reshape(4, 4).double().cpu().numpy()

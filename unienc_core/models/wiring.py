@@ -30,7 +30,7 @@ INPUT_CHANNELS = {"image": 3, "depth_gt": 1}
 """Channels of every batch key that an encoder may read."""
 
 KIND_KEYS = {
-    "triplets": ("target_image", "source_images", "K"),
+    "triplets": ("target_image", "source_images", "source_offsets", "K"),
     "labels": ("image", "K"),
     "sequences": ("sequence_images",),
 }

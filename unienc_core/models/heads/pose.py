@@ -1,12 +1,13 @@
 """Camera motion between two frames.
 
-The six numbers ARE the motion T_source_target, uninverted: a rotation vector (rad), then a
-translation. A pair is (source, target), target last.
+What a head predicts IS the motion T_source_target: a rotation vector (rad), then a translation. A
+pair is (source, target), target last.
 """
 
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from unienc_core.contracts import Head, NodeInputs, Predictions
 from unienc_core.errors import WiringError
-from unienc_core.geometry.se3 import make_T
+from unienc_core.geometry.se3 import invert_T, make_T
 from unienc_core.models.blocks import ResBlock, full_precision
 from unienc_core.models.site import NodeSite
 from unienc_core.registry import register
@@ -22,22 +23,52 @@ from unienc_core.registry import register
 # Keeps the first motions small. Five times as much does not train (measured), nor does 0.
 OUTPUT_SCALE = 0.01
 
+PairOrder = Literal["target_last", "temporal"]
+
 
 class _PoseHead(Head):
+    """A pair's levels to T_source_target, whatever lies between them and six numbers.
+
+    With `pair_order: target_last` the six numbers are T_source_target as they come. With `temporal`
+    the network sees every pair as (earlier, later) and estimates T_later_earlier; where the source
+    is the earlier frame that is inverted. The predictions mean the same in both.
+    """
+
     produces = ("axis_angle", "translation", "T_source_target")
 
-    def __init__(self, site: NodeSite) -> None:
+    def __init__(self, site: NodeSite, pair_order: PairOrder) -> None:
         super().__init__()
         if site.view != "pair":
             raise WiringError(f"head '{site.name}': a pose head needs view: pair")
+        self.requires = ("source_offsets",) if pair_order == "temporal" else ()
 
-    def _predictions(self, six: Tensor) -> Predictions:
-        axis_angle, translation = full_precision(six).split(3, -1)
+    def forward(self, inputs: NodeInputs) -> Predictions:
+        """Return `axis_angle` and `translation`, `M 3`, and `T_source_target`, `M 4 4`."""
+        levels = inputs.pyramids[0].levels
+        if not self.requires:
+            axis_angle, translation = self.six_numbers(levels).split(3, -1)
+        else:
+            source_first = inputs.values["source_offsets"].flatten() < 0
+            ordered = [_swap_frames(x, ~source_first) for x in levels]
+            axis_angle, translation = self.six_numbers(ordered).split(3, -1)
+            inverse = invert_T(make_T(axis_angle, translation))
+            axis_angle = torch.where(source_first[:, None], -axis_angle, axis_angle)
+            translation = torch.where(source_first[:, None], inverse[:, :3, 3], translation)
         return {
             "axis_angle": axis_angle,
             "translation": translation,
             "T_source_target": make_T(axis_angle, translation),
         }
+
+    def six_numbers(self, levels: list[Tensor]) -> Tensor:
+        """Map a pair's levels to axis-angle and translation, `M 6`, in at least float32."""
+        raise NotImplementedError
+
+
+def _swap_frames(x: Tensor, where: Tensor) -> Tensor:
+    """Swap the two frames along the channels of `M C h w` for the samples in `where`."""
+    first, second = x.chunk(2, 1)
+    return torch.where(where[:, None, None, None], torch.cat([second, first], 1), x)
 
 
 class _SixNumbers(nn.Module):
@@ -96,6 +127,9 @@ class MultiScalePose(_PoseHead):
         widths: Channels of each stage, for as many of the coarsest levels.
         blocks: Residual blocks per stage, the first with stride 2.
         squeeze: Channels of the convolutions before the average.
+        pair_order: `target_last`, or `temporal` (see `_PoseHead`). In temporal order a constant
+            guess of "forwards" is right for both neighbours, so that depth can start to learn
+            before the motion does; from random weights that decides whether training starts.
     """
 
     def __init__(
@@ -105,8 +139,9 @@ class MultiScalePose(_PoseHead):
         widths: tuple[int, ...] = (64, 128, 256, 512),
         blocks: int = 2,
         squeeze: int = 256,
+        pair_order: PairOrder = "target_last",
     ) -> None:
-        super().__init__(site)
+        super().__init__(site, pair_order)
         spec = site.only_pyramid()
         strides = spec.strides[-len(widths) :]
         if len(strides) < len(widths) or any(b != 2 * a for a, b in itertools.pairwise(strides)):
@@ -124,14 +159,13 @@ class MultiScalePose(_PoseHead):
             before = width
         self.decode = _SixNumbers(before, frames=1, width=squeeze)
 
-    def forward(self, inputs: NodeInputs) -> Predictions:
-        """Return `axis_angle` and `translation`, `M 3`, and `T_source_target`, `M 4 4`."""
+    def six_numbers(self, levels: list[Tensor]) -> Tensor:
+        """Map a pair's levels to axis-angle and translation, `M 6`."""
         x: Tensor | None = None
-        levels = inputs.pyramids[0].levels[-len(self.stages) :]
-        for stage, level in zip(self.stages, levels, strict=True):
+        for stage, level in zip(self.stages, levels[-len(self.stages) :], strict=True):
             x = stage(level if x is None else torch.cat([x, level], 1))
         assert x is not None
-        return self._predictions(self.decode(x))
+        return self.decode(x)
 
 
 @register("head", "single_scale")
@@ -144,14 +178,22 @@ class SingleScalePose(_PoseHead):
     Args:
         site: Where the head stands.
         squeeze: Channels of the convolutions.
+        pair_order: `target_last`, or `temporal` (see `_PoseHead`), which needs features of frames.
     """
 
-    def __init__(self, site: NodeSite, *, squeeze: int = 256) -> None:
-        super().__init__(site)
+    def __init__(
+        self, site: NodeSite, *, squeeze: int = 256, pair_order: PairOrder = "target_last"
+    ) -> None:
+        super().__init__(site, pair_order)
         frames = site.frames[0]
+        if frames == 1 and pair_order == "temporal":
+            raise WiringError(
+                f"head '{site.name}': pair_order temporal swaps features of frames, but the head "
+                "reads an encoder of pairs"
+            )
         channels = site.only_pyramid().channels[-1] // frames
         self.decode = _SixNumbers(channels, frames, squeeze)
 
-    def forward(self, inputs: NodeInputs) -> Predictions:
-        """Return `axis_angle` and `translation`, `M 3`, and `T_source_target`, `M 4 4`."""
-        return self._predictions(self.decode(inputs.pyramids[0].levels[-1]))
+    def six_numbers(self, levels: list[Tensor]) -> Tensor:
+        """Map a pair's levels to axis-angle and translation, `M 6`."""
+        return self.decode(levels[-1])
