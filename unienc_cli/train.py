@@ -37,7 +37,12 @@ def train_student(
     device: Device = "auto",
     seed: Seed = 0,
     threads: Threads = None,
-    workers: Annotated[int, typer.Option(help="Processes that load data.", min=0)] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that load data (default: cores to spare).", min=0, show_default=False
+        ),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Safetensors file to start the encoder from.")
     ] = None,

@@ -31,6 +31,7 @@ class StepLoader:
             batch_sampler=self._places,
             num_workers=workers,
             persistent_workers=workers > 0,
+            multiprocessing_context="fork" if workers else None,
             worker_init_fn=_prepare_worker,
             collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
@@ -45,6 +46,8 @@ class StepLoader:
             ResourceError: If a worker was killed.
         """
         self._places.steps = range(start, stop)
+        # Before any fork: a forked copy of OpenCV's thread pool has no threads and waits for ever.
+        cv2.setNumThreads(1)
         batches = iter(self._loader)
         for step in self._places.steps:
             try:
@@ -87,5 +90,4 @@ def _collate(items: list[Item | UniencError]) -> Batch | UniencError:
 
 def _prepare_worker(worker: int) -> None:
     del worker
-    cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -56,6 +57,7 @@ class Trainer:
         resume: The checkpoint to go on from.
         reporter: Told of progress and of what people should know.
         describe: Names the items of a draw, for people.
+        facts: What each checkpoint's state shall say besides (JSON-able).
         checkpoint_every: Steps between checkpoints; default: a twentieth of the run, within
             100 to 1000.
 
@@ -79,12 +81,13 @@ class Trainer:
         resume: Checkpoint | None = None,
         reporter: Reporter | None = None,
         describe: Callable[[int], str] = "draw {}".format,
+        facts: Mapping[str, Any] | None = None,
         checkpoint_every: int | None = None,
     ) -> None:
         for stage in preset.stages:
             moving_names(module.network, stage)
         self._module, self._preset, self._draws, self._folder = module, preset, draws, folder
-        self._seed, self._describe = seed, describe
+        self._seed, self._describe, self._facts = seed, describe, dict(facts or {})
         self._reporter = reporter or Reporter()
         self._every = checkpoint_every or min(1000, max(100, preset.total_steps // 20))
         self._entered: int | None = None
@@ -200,7 +203,12 @@ class Trainer:
                 **{f"objective/{name}": tensor for name, tensor in objective.items()},
                 **{f"adamw/{k}": t for k, t in optimizer_tensors(self._optimizer).items()},
             },
-            state={"seed": self._seed, "stage": self._entered, **self.logbook.state()},
+            state={
+                **self._facts,
+                "seed": self._seed,
+                "stage": self._entered,
+                **self.logbook.state(),
+            },
         )
         self._saved_step = self.logbook.counters.step
         prune_checkpoints(self._folder.checkpoints, KEPT_CHECKPOINTS)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from unienc_core.checkpoint import Checkpoint
@@ -18,6 +19,7 @@ from unienc_core.data.store import Store, resolve_store
 from unienc_core.device import resolve_device, resource_errors
 from unienc_core.errors import DataError
 from unienc_core.files import sha256_file
+from unienc_core.geometry.camera import resize_K
 from unienc_core.losses.objective import Objective
 from unienc_core.models.network import build_network
 from unienc_core.presets import Preset, load_preset
@@ -32,6 +34,9 @@ from unienc_core.training.run_dir import (
 from unienc_core.training.stages import moving_names
 from unienc_core.training.step import to_device
 from unienc_core.training.trainer import Trainer, resume_point
+from unienc_core.workflows.curves import draw_curves
+
+CURVES = "curves.png"
 
 
 def train(
@@ -117,9 +122,11 @@ def train(
                 resume=resume,
                 reporter=reporter,
                 describe=data.describe,
+                facts={"K": data.K.tolist()},
                 checkpoint_every=checkpoint_every,
             )
             final = trainer.run()
+            draw_curves(folder.metrics, folder.path / CURVES)
             report = _report(trainer, folder, final, preset, seed, environment["device"])
             folder.finish(report)
     return report
@@ -167,6 +174,7 @@ class TrainingData:
 
     Attributes:
         digests: SHA-256 of each store's manifest.
+        K: Mean intrinsics of all drives, `3 3`, at the preset's image size.
         datasets: The stream of each name.
 
     Raises:
@@ -178,6 +186,7 @@ class TrainingData:
             raise DataError("no store to train on; make one with 'unienc prepare-data'")
         opened = [Store(resolve_store(path, "train")) for path in stores]
         self.digests = tuple(store.digest for store in opened)
+        self.K = _mean_intrinsics(opened, preset.image_size)
         self._end = preset.total_steps * preset.optimizer.accumulate
         self._seed = seed
         self.datasets = {
@@ -210,6 +219,15 @@ class TrainingData:
                 return f"{store.path}/{store.drives[drive].name} frame {target}"
             index -= len(triplets)
         raise IndexError(index)
+
+
+def _mean_intrinsics(stores: Sequence[Store], image_size: tuple[int, int]) -> np.ndarray:
+    matrices = [
+        resize_K(torch.from_numpy(store.column(i, "K")), drive.image_size, image_size).mean(0)
+        for store in stores
+        for i, drive in enumerate(store.drives)
+    ]
+    return torch.stack(matrices).mean(0).numpy()
 
 
 def _build(
@@ -253,6 +271,7 @@ def _report(
         "steps": logbook.counters.step,
         "loss": logbook.counters.loss,
         "checkpoint": str(final),
+        "curves": str(folder.path / CURVES),
         "seconds": round(logbook.counters.seconds, 1),
         "seconds_per_step": round(logbook.counters.seconds / logbook.counters.step, 4),
         "wait_share": round(logbook.clock.wait_share, 4),
