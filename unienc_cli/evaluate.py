@@ -9,6 +9,7 @@ import typer
 
 from unienc_cli.console import emit, reporting
 from unienc_cli.options import Checkpoint, Device, DryRun, Force, Json, Quiet, Threads, use_threads
+from unienc_core.errors import ThresholdError
 
 FailUnder = Annotated[
     list[str] | None,
@@ -73,5 +74,10 @@ def eval_depth(
             reporter=reporter,
         )
     emit(report, as_json, evaluate.format_report(report))
-    if not dry_run:
+    if dry_run:
+        return
+    try:
         evaluate.check_thresholds(report["metrics"], fail_under or [], fail_over or [])
+    except ThresholdError as error:
+        error.reported = True  # the report is the one document on stdout
+        raise

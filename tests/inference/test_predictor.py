@@ -75,7 +75,11 @@ def test_the_network_sees_what_it_would_in_training(predictor) -> None:
     """The same tensors through `forward`: source is the previous frame, target the current."""
     first, second = frames(2)
     image = [torch.from_numpy(f).permute(2, 0, 1)[None].float() / 255 for f in (first, second)]
-    batch = {"target_image": image[1], "source_images": image[0][:, None]}
+    batch = {
+        "target_image": image[1],
+        "source_images": image[0][:, None],
+        "source_offsets": torch.tensor([[-1]]),
+    }
     with torch.no_grad():
         values = predictor.network({"s": batch}, ("disparity", "T_source_target"))["s"]
     output = predictor.predict((first, second))

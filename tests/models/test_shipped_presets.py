@@ -25,6 +25,7 @@ def test_preset_builds_and_learns(name):
     batch = {
         "target_image": torch.rand(2, 3, height, width),
         "source_images": torch.rand(2, 2, 3, height, width),
+        "source_offsets": torch.tensor([[-1, 1], [-1, 1]]),
         "K": torch.eye(3).repeat(2, 1, 1),
     }
     made = network({"triplets": batch})["triplets"]
