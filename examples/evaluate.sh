@@ -20,6 +20,6 @@ python3 -c '
 import json, sys
 report = json.load(open(sys.argv[1]))
 for name, value in report["metrics"].items():
-    print(f"{name:10} {value:.4f}")
+    print(f"{name:10}", "-" if value is None else f"{value:.4f}")
 ' "$report"
 exit "$status"

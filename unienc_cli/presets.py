@@ -9,7 +9,7 @@ import typer
 
 from unienc_cli.console import SCHEMA, emit, table
 from unienc_cli.options import Force, Json, Sets
-from unienc_core.errors import UsageError
+from unienc_core.errors import ResourceError, UsageError
 
 app = typer.Typer(help="List, show, check and copy presets.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A preset's name, or a YAML file.")]
@@ -61,9 +61,15 @@ def check(name: Name, sets: Sets = None, as_json: Json = False) -> None:
 def cp(name: Name, to: Annotated[Path, typer.Argument()], force: Force = False) -> None:
     """Copy a preset to a file of your own."""
     from unienc_core.presets import preset_text
+    from unienc_core.safe_yaml import parse_yaml
 
     text, _ = preset_text(name)
     if to.exists() and not force:
         raise UsageError(f"{to} exists: choose another name, or --force")
-    to.write_text(text, encoding="utf-8")
+    parse_yaml(text, str(name))
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"{to}: cannot be written: {error.strerror}") from None
     typer.echo(f"{to}: edit it and pass it as --preset {to}")

@@ -22,7 +22,7 @@ from unienc_core.safe_yaml import MAX_YAML_BYTES, parse_yaml
 class Spec(BaseModel):
     """Base of all preset parts: frozen, and every key must be known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NodeSpec(Spec):
@@ -57,6 +57,12 @@ class DepthSpec(Spec):
     min: float = Field(default=0.1, gt=0)
     max: float = Field(default=100.0, gt=0)
     convention: Literal["scaled", "inverse"] = "scaled"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DepthSpec:
+        if self.min >= self.max:
+            raise ValueError(f"min = {self.min} must lie below max = {self.max}")
+        return self
 
 
 class AugmentSpec(Spec):
@@ -208,9 +214,11 @@ def preset_text(name_or_path: str) -> tuple[str, str]:
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
         try:
-            if path.stat().st_size > MAX_YAML_BYTES:
+            with path.open("rb") as file:  # a device or pipe states no size
+                content = file.read(MAX_YAML_BYTES + 1)
+            if len(content) > MAX_YAML_BYTES:
                 raise PresetError(f"{path}: larger than {MAX_YAML_BYTES} bytes, not a preset")
-            return path.read_text(encoding="utf-8"), str(path)
+            return content.decode("utf-8"), str(path)
         except (OSError, UnicodeDecodeError) as error:
             raise PresetError(f"{path}: cannot read preset: {error}") from None
     known = preset_names()

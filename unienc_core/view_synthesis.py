@@ -38,6 +38,18 @@ MADE_FROM: dict[str, tuple[str, ...]] = {
 """What `synthesise` adds, and the batch or prediction keys that each is made from."""
 
 
+def check_warp(warp: Warp) -> None:
+    """Check that views can be warped so.
+
+    Raises:
+        WiringError: If no network predicts what `warp` needs.
+    """
+    if warp != "ego":
+        raise WiringError(
+            f"warp '{warp}' needs a scene flow head, which is not available yet; use 'ego'"
+        )
+
+
 def synthesise(
     values: Mapping[str, Any], warp: Warp, depth_spec: DepthSpec, image_size: Size
 ) -> dict[str, Any]:
@@ -62,10 +74,7 @@ def synthesise(
     Raises:
         WiringError: If no network predicts what `warp` needs.
     """
-    if warp != "ego":
-        raise WiringError(
-            f"warp '{warp}' needs a scene flow head, which is not available yet; use 'ego'"
-        )
+    check_warp(warp)
     added: dict[str, Any] = dict(values)
     if not all(key in values for key in _DEPTH):
         return added

@@ -4,6 +4,7 @@ import pytest
 from tiny_store import write_tiny_store
 
 from unienc_core.checkpoint import load_checkpoint, load_tensors
+from unienc_core.contracts import Reporter
 from unienc_core.models.network import build_network
 from unienc_core.presets import load_preset, preset_names
 from unienc_core.workflows.train import train
@@ -32,3 +33,20 @@ def test_one_step_is_trained_and_saved(name, tmp_path):
     assert checkpoint.preset == load_preset(name, overrides)
     network = build_network(checkpoint.preset, load_pretrained=False, seed=1)
     load_tensors(network, checkpoint.model_tensors(), "checkpoint")
+
+
+def test_a_finished_run_starts_over_only_when_told_to(tmp_path):
+    store = write_tiny_store(tmp_path / "store")
+    out = tmp_path / "run"
+    again = {"out": out, "device": "cpu", "workers": 0}
+    sets = ["image_size=[64, 128]", "stages.0.steps=1"]
+    train("unified-tiny", [store], overrides=sets, **again)
+    (out / "eval-depth.json").write_text("{}")  # what people keep beside a run stays
+    said: list[str] = []
+    reporter = Reporter(say=said.append)
+    train("unified-tiny", [store], overrides=sets, reporter=reporter, **again)
+    assert any("finished already" in line for line in said)
+    report = train("unified-tiny", [store], overrides=sets, fresh=True, **again)
+    assert report["steps"] == 1
+    assert (out / "curves.png").exists()
+    assert (out / "eval-depth.json").exists()

@@ -149,7 +149,7 @@ class TripletDataset(Dataset[Item | UniencError]):
         item["K"] = torch.from_numpy(frames[0]["K"]).to(torch.float32)
         item["source_offsets"] = torch.tensor([-store.gap, store.gap])
         for name, label in self._labels.items():
-            item[name] = self._frame_label(frames[0], label)
+            item[name] = self._frame_label(store, frames[0], label)
         item.update(self._pair_labels(store, frames))
         for name in self._partial:
             item[f"valid_{name}"] = torch.tensor(self._has(store, name))
@@ -175,11 +175,13 @@ class TripletDataset(Dataset[Item | UniencError]):
             item["target_image_aug"], item["source_images_aug"] = stacked[0], stacked[1:]
         return item
 
-    def _frame_label(self, frame: Mapping[str, np.ndarray], label: Label) -> Tensor:
-        holder = next(store for store in self.stores if label.key in store.keys)
-        key = holder.keys[label.key]
+    def _frame_label(
+        self, store: Store, frame: Mapping[str, np.ndarray], label: Label
+    ) -> Tensor:
         if label.key in frame:
-            return to_label_tensor(frame[label.key], label, key)
+            return to_label_tensor(frame[label.key], label, store.keys[label.key])
+        holder = next(other for other in self.stores if label.key in other.keys)
+        key = holder.keys[label.key]
         empty = np.full(key.frame_shape(self.image_size), key.invalid or 0, key.dtype)
         return to_label_tensor(empty, label, key)
 

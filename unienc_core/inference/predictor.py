@@ -129,8 +129,7 @@ class Predictor:
     ) -> FrameOutput:
         values = self.network.decode_frame(current.pyramids, current.image, outputs=("disparity",))
         disparity = cast(Tensor, values["disparity"])[0, 0].float().cpu().numpy()
-        if not np.isfinite(disparity).all():
-            raise IntegrityError("the network predicts NaN or infinity; use another checkpoint")
+        _check_finite(disparity)
         T_previous_current = None
         if previous is not None and self._has_pose:
             images = torch.cat([previous.image, current.image], 1)
@@ -143,6 +142,7 @@ class Predictor:
             )
             T_source_target = cast(Tensor, pair["T_source_target"])
             T_previous_current = T_source_target.reshape(4, 4).double().cpu().numpy()
+            _check_finite(T_previous_current)
         return FrameOutput(disparity, self.preset.depth, (size[0], size[1]), T_previous_current)
 
     def _to_tensor(self, frame: np.ndarray) -> Tensor:
@@ -158,6 +158,11 @@ class Predictor:
             frame = cv2.resize(frame, (width, height), interpolation=how)
         tensor = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device)
         return tensor.permute(2, 0, 1).unsqueeze(0).float().div_(255.0)
+
+
+def _check_finite(prediction: np.ndarray) -> None:
+    if not np.isfinite(prediction).all():
+        raise IntegrityError("the network predicts NaN or infinity; use another checkpoint")
 
 
 def load_predictor(path: Path | str, device: str = "auto") -> Predictor:

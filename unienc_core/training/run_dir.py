@@ -20,7 +20,7 @@ from unienc_core.presets import Preset, dump_preset
 from unienc_core.training.lock import LOCK, folder_lock
 
 RUN, PRESET, COMMAND, ENVIRONMENT = "run.json", "preset.yaml", "command.txt", "environment.json"
-METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
+METRICS, CURVES, CHECKPOINTS = "metrics.jsonl", "curves.png", "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """Its ``metrics.jsonl``."""
         return self.path / METRICS
+
+    @property
+    def curves(self) -> Path:
+        """The picture of its training curves."""
+        return self.path / CURVES
 
     @property
     def report(self) -> dict[str, Any] | None:
@@ -123,9 +128,8 @@ def open_run_folder(
     except OSError as error:
         raise ResourceError(f"{path}: cannot make this folder ({error.strerror})") from None
     with folder_lock(path, say):
-        if fresh:
-            _start_over(path, say)
-        record = _check_same(path, identity)
+        replaces = fresh and (path / RUN).exists()
+        record = None if replaces else _check_same(path, identity)
         if record is None:
             _start_over(path, say)
             record = {
@@ -182,7 +186,7 @@ def _start_over(path: Path, say: Say) -> None:
     if count:
         say(f"starting over: deleting the run in {path} with its {count} checkpoint(s)")
     shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
-    for name in (METRICS, PRESET, COMMAND, ENVIRONMENT, RUN):  # the record last
+    for name in (METRICS, CURVES, PRESET, COMMAND, ENVIRONMENT, RUN):  # the record last
         (path / name).unlink(missing_ok=True)
 
 

@@ -10,7 +10,11 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from unienc_core.errors import WiringError, nearest
-from unienc_core.presets import ScheduleSpec, StageSpec
+from unienc_core.losses.objective import Objective
+from unienc_core.models.network import Network
+from unienc_core.models.wiring import KIND_KEYS
+from unienc_core.presets import Preset, ScheduleSpec, StageSpec
+from unienc_core.view_synthesis import check_warp
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,23 @@ def moving_names(network: nn.Module, stage: StageSpec) -> set[str]:
             )
         moving |= matched
     return moving
+
+
+def check_stages(network: Network, objective: Objective, preset: Preset) -> None:
+    """Check that every stage of a preset can run: what moves, how views are warped, its terms.
+
+    Raises:
+        WiringError: Naming the stage and what does not fit.
+    """
+    offered = {
+        name: {*KIND_KEYS[stream.kind], *stream.labels, *network.produces}
+        for name, stream in preset.streams.items()
+    }
+    for stage in preset.stages:
+        moving_names(network, stage)
+        check_warp(stage.warp)
+        for term in stage.terms:
+            objective.streams_of(term, offered)
 
 
 def apply_stage(network: nn.Module, stage: StageSpec) -> str:

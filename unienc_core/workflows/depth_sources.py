@@ -106,11 +106,10 @@ class StoreSource:
             info = self._store.drives[drive]
             name = f"{info.name}/{index}"
             record = self._store.frame(drive, index, self._keys)
-            output = self._predictor.predict(record["image"])
-            if not np.isfinite(output.disparity).all():
-                raise IntegrityError(
-                    f"{name}: the network predicts NaN or infinity; use another checkpoint"
-                )
+            try:
+                output = self._predictor.predict(record["image"])
+            except IntegrityError as error:
+                raise IntegrityError(f"{name}: {error}") from None
             sample = DepthSample(
                 name,
                 record["depth"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from unienc_core.losses.objective import Objective
 from unienc_core.models.network import build_network
 from unienc_core.presets import Preset
+from unienc_core.training.stages import check_stages
 
 
 def check_preset(preset: Preset) -> dict[str, int]:
@@ -18,6 +19,8 @@ def check_preset(preset: Preset) -> dict[str, int]:
         WiringError: If nodes, terms and stages do not fit together.
     """
     network = build_network(preset, load_pretrained=False)
+    objective = Objective(preset)
+    check_stages(network, objective, preset)
     counts = dict(network.parameter_counts())
-    learned = sum(p.numel() for p in Objective(preset).parameters())
+    learned = sum(p.numel() for p in objective.parameters())
     return {**counts, "objective": learned} if learned else counts

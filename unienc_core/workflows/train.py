@@ -17,7 +17,7 @@ from unienc_core.data.loader import StepLoader
 from unienc_core.data.sampler import item_index
 from unienc_core.data.store import Store, resolve_store
 from unienc_core.device import resolve_device, resource_errors
-from unienc_core.errors import DataError
+from unienc_core.errors import DataError, IntegrityError, WiringError
 from unienc_core.files import sha256_file
 from unienc_core.geometry.camera import resize_K
 from unienc_core.losses.objective import Objective
@@ -31,12 +31,10 @@ from unienc_core.training.run_dir import (
     check_run_folder,
     open_run_folder,
 )
-from unienc_core.training.stages import moving_names
+from unienc_core.training.stages import apply_stage, check_stages
 from unienc_core.training.step import to_device
 from unienc_core.training.trainer import Trainer, resume_point
 from unienc_core.workflows.curves import draw_curves
-
-CURVES = "curves.png"
 
 
 def train(
@@ -92,7 +90,7 @@ def train(
         torch.set_num_threads(threads)
     with resource_errors("training"):
         spare = spare_workers(place) if workers is None else workers
-        data = TrainingData(preset, stores, seed, spare)
+        data = TrainingData(preset, stores, seed, spare, pin_memory=place.type == "cuda")
         identity = RunIdentity(preset, seed, data.digests, _digest(weights))
         path = out or Path("runs") / f"{preset.name}-{seed}"
         if dry_run:
@@ -126,7 +124,9 @@ def train(
                 checkpoint_every=checkpoint_every,
             )
             final = trainer.run()
-            draw_curves(folder.metrics, folder.path / CURVES)
+            if trainer.logbook.counters.loss is None:
+                raise IntegrityError(f"{path}: no step had a finite loss and gradient")
+            draw_curves(folder.metrics, folder.curves)
             report = _report(trainer, folder, final, preset, seed, environment["device"])
             folder.finish(report)
     return report
@@ -171,6 +171,7 @@ class TrainingData:
         stores: Folders of stores.
         seed: Seed of the run.
         workers: Processes that load, shared out among the streams.
+        pin_memory: Keep batches where a CUDA device fetches them fastest.
 
     Attributes:
         digests: SHA-256 of each store's manifest.
@@ -181,7 +182,15 @@ class TrainingData:
         DataError: If a store is missing, damaged, or lacks what a stream asks for.
     """
 
-    def __init__(self, preset: Preset, stores: Sequence[Path], seed: int, workers: int) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        stores: Sequence[Path],
+        seed: int,
+        workers: int,
+        *,
+        pin_memory: bool = False,
+    ) -> None:
         if not stores:
             raise DataError("no store to train on; make one with 'unienc prepare-data'")
         opened = [Store(resolve_store(path, "train")) for path in stores]
@@ -194,7 +203,10 @@ class TrainingData:
             for name, spec in preset.streams.items()
         }
         each = -(-workers // len(self.datasets))
-        self._loaders = {n: StepLoader(d, workers=each) for n, d in self.datasets.items()}
+        self._loaders = {
+            name: StepLoader(dataset, workers=each, pin_memory=pin_memory)
+            for name, dataset in self.datasets.items()
+        }
 
     def draws(self, start: int) -> Iterator[dict[str, Batch]]:
         """Yield the draws of all streams from number `start` on."""
@@ -239,18 +251,25 @@ def _build(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TrainModule(network, Objective(preset), preset)
+        objective = Objective(preset)
+    check_stages(network, objective, preset)
+    return TrainModule(network, objective, preset)
 
 
 def _try_out(module: TrainModule, preset: Preset, data: TrainingData) -> dict[str, Any]:
-    """Run every stage's forward pass on one batch."""
+    """Run every stage forward and backward on one batch."""
     device = next(module.parameters()).device
     streams = to_device(next(iter(data.draws(0))), device)
     losses: list[float] = []
     for stage in preset.stages:
-        moving_names(module.network, stage)
-        with torch.no_grad():
+        apply_stage(module.network, stage)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
             total, _ = module(streams, stage, StepContext(0, stage.steps_per_ramp))
+        if not total.requires_grad:
+            raise WiringError(f"stages.{stage.name}: no term depends on what the stage trains")
+        total.backward()
+        module.zero_grad()
         losses.append(total.item())
     return {
         "parameters": sum(p.numel() for p in module.network.parameters()),
@@ -271,7 +290,7 @@ def _report(
         "steps": logbook.counters.step,
         "loss": logbook.counters.loss,
         "checkpoint": str(final),
-        "curves": str(folder.path / CURVES),
+        "curves": str(folder.curves),
         "seconds": round(logbook.counters.seconds, 1),
         "seconds_per_step": round(logbook.counters.seconds / logbook.counters.step, 4),
         "wait_share": round(logbook.clock.wait_share, 4),
