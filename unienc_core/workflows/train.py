@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -88,6 +88,10 @@ def train(
     place = resolve_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
+    if place.type == "cpu":
+        # Else some sums (a Swin's position table) depend on which thread comes first.
+        torch.use_deterministic_algorithms(True)
+        cast(Any, torch.utils.deterministic).fill_uninitialized_memory = False
     with resource_errors("training"):
         spare = spare_workers(place) if workers is None else workers
         data = TrainingData(preset, stores, seed, spare, pin_memory=place.type == "cuda")
