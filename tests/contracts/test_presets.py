@@ -1,5 +1,7 @@
 """Presets: what is accepted, what is refused, and that the refusal helps."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -35,6 +37,8 @@ def test_every_shipped_preset_loads_and_round_trips(name: str) -> None:
         ("name.x=1", "'name' holds no keys"),
         ("steps", "expected path.to.key=value"),
         ("stages=[]", "'stages'"),
+        ("optimizer.lr=.inf", "'optimizer.lr': input should be a finite number"),
+        ("depth.min=200", "min = 200.0 must lie below max"),
     ],
 )
 def test_faults_are_named_with_their_path(override: str, message: str) -> None:
@@ -81,6 +85,12 @@ def test_unknown_preset_names_the_nearest() -> None:
         load_preset("unifed-tiny")
     with pytest.raises(PresetError, match="cannot read preset"):
         load_preset("no/such/file.yaml")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_a_file_without_end_is_refused() -> None:
+    with pytest.raises(PresetError, match="not a preset"):
+        load_preset("/dev/zero")
 
 
 def test_a_preset_is_a_mapping() -> None:

@@ -90,6 +90,14 @@ def test_the_network_sees_what_it_would_in_training(predictor) -> None:
     assert output.T_previous_current.dtype == np.float64
 
 
+def test_a_motion_that_is_not_finite_is_refused(predictor, monkeypatch) -> None:
+    broken = {"T_source_target": torch.full((1, 1, 4, 4), float("nan"))}
+    monkeypatch.setattr(predictor.network, "decode_pair", lambda *_, **__: broken)
+    predictor.predict(frames(1)[0])  # one image has no motion
+    with pytest.raises(IntegrityError, match="NaN or infinity"):
+        predictor.predict(tuple(frames(2)))
+
+
 @pytest.mark.parametrize("size", [(96, 320), (375, 1242), (48, 64), (640, 360)])
 def test_depth_comes_at_the_size_of_the_input(predictor, size) -> None:
     output = predictor.predict(frames(1, (size[0] + 4, size[1] + 4))[0][: size[0], : size[1]])
