@@ -46,7 +46,11 @@ stages:
 """
 
 
-def run(preset: Path, store: Path, out: Path, workers: int, started=None) -> dict:
+def run(preset: Path, store: Path, out: Path, workers: int, reached=None) -> dict:
+    def tell(progress):
+        if reached is not None:
+            reached.value = progress.done
+
     return train(
         str(preset),
         [store],
@@ -55,7 +59,7 @@ def run(preset: Path, store: Path, out: Path, workers: int, started=None) -> dic
         threads=1,
         workers=workers,
         checkpoint_every=3,
-        reporter=Reporter(progress=lambda report: started and started.set()),
+        reporter=Reporter(progress=tell),
     )
 
 
@@ -89,12 +93,13 @@ def log_of(out: Path) -> list[dict]:
     return lines
 
 
-def killed(context, arguments: tuple, after: float) -> bool:
-    """Start a run, kill it `after` seconds of training, and say whether it was still running."""
-    started = context.Event()
-    process = context.Process(target=run, args=(*arguments, started))
+def killed(context, arguments: tuple, at: int, after: float) -> bool:
+    """Start a run, kill it `after` seconds beyond step `at`, and say whether it still ran."""
+    reached = context.Value("i", 0)
+    process = context.Process(target=run, args=(*arguments, reached))
     process.start()
-    assert started.wait(60)
+    while process.is_alive() and reached.value < at:
+        time.sleep(0.001)
     process.join(after)
     alive = process.is_alive()
     process.kill()
@@ -107,9 +112,9 @@ def test_five_kills_change_nothing(whole, tmp_path, context, workers):
     preset, store, uninterrupted, seconds = whole
     chance = random.Random(workers)  # noqa: S311
     out = tmp_path / "torn"
-    for _ in range(5):
-        delay = chance.uniform(0.04, 0.16) * seconds
-        assert killed(context, (preset, store, out, workers), delay), "ended before it was killed"
+    for at in sorted(chance.sample(range(4, 70), 5)):  # the first checkpoint is that of step 3
+        delay = chance.uniform(0, 2) * seconds / 80  # somewhere within the next two steps
+        assert killed(context, (preset, store, out, workers), at, delay), "ended before the kill"
     assert list_checkpoints(out / "checkpoints"), "killed before there was anything to resume"
     run(preset, store, out, workers)
     assert final_bytes(out) == final_bytes(uninterrupted)

@@ -79,9 +79,12 @@ def test_starting_over_deletes_only_the_run(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     (tmp_path / "checkpoints" / "step-0000001").mkdir(parents=True)
-    with pytest.raises(UsageError, match="not a run folder .holds notes.txt"):
-        opened(tmp_path, fresh=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "curves.png").write_bytes(b"old")
+    opened(tmp_path, identity(seed=1), fresh=True)
+    assert json.loads((tmp_path / "run.json").read_text())["seed"] == 1
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    for name in ("metrics.jsonl", "curves.png", "checkpoints/step-0000001"):
+        assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("fresh", [False, True])

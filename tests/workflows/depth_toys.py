@@ -12,6 +12,7 @@ import torch
 from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.store_writer import StoreWriter
+from unienc_core.errors import IntegrityError
 from unienc_core.geometry.camera import disparity_to_depth
 from unienc_core.inference.predictor import FrameOutput
 from unienc_core.presets import DepthSpec
@@ -78,4 +79,6 @@ class RedPredictor:
             inverse = np.where(self.wrong, 2 * inverse, inverse)
         low, high = 1 / DEPTH.max, 1 / DEPTH.min
         disparity = (self.factor * inverse - low) / (high - low)
+        if not np.isfinite(disparity).all():  # as the real one does
+            raise IntegrityError("the network predicts NaN or infinity; use another checkpoint")
         return FrameOutput(disparity.astype(np.float32), DEPTH, image.shape[:2], None)
