@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """Return `x` in at least float32: what is exponentiated or made a motion must not be bf16."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def normalise_images(images: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from unienc_core.contracts import Head, NodeInputs, Predictions
 from unienc_core.errors import WiringError
+from unienc_core.geometry.precision import widen
 from unienc_core.geometry.se3 import invert_T, make_T
-from unienc_core.models.blocks import ResBlock, full_precision
+from unienc_core.models.blocks import ResBlock
 from unienc_core.models.site import NodeSite
 from unienc_core.registry import register
 
@@ -100,7 +101,7 @@ class _SixNumbers(nn.Module):
         """Map `M C h w` to `M 6`."""
         squeezed = [functional.relu(self.squeeze(x)) for x in features.chunk(self.frames, 1)]
         out = self.body(torch.cat(squeezed, 1))
-        return OUTPUT_SCALE * full_precision(out).mean((2, 3))[:, :6]
+        return OUTPUT_SCALE * widen(out).mean((2, 3))[:, :6]
 
 
 def _start_with_differences(mix: nn.Conv2d, frame_channels: int) -> None:

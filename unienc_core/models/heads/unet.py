@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from unienc_core.contracts import Head, NodeInputs, Predictions, PyramidSpec
 from unienc_core.errors import WiringError
-from unienc_core.models.blocks import ConvELU, full_precision, upsample_nearest
+from unienc_core.geometry.precision import widen
+from unienc_core.models.blocks import ConvELU, upsample_nearest
 from unienc_core.models.site import NodeSite
 from unienc_core.registry import register
 
@@ -93,7 +94,7 @@ class UNetDepth(Head):
             x = block(x, None if skip is None else levels[skip])
             decoded.append(x)
         scales = [
-            torch.sigmoid(full_precision(conv(decoded[i])))
+            torch.sigmoid(widen(conv(decoded[i])))
             for conv, i in zip(self.to_disparity, self.outputs, strict=True)
         ]
         return {"disparity": scales[0], "disparity_scales": scales}
