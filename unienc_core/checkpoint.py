@@ -7,7 +7,6 @@ other three. `torch.load` is never called.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -22,15 +21,15 @@ from torch import Tensor, nn
 from unienc_core.contracts import Say, say_nothing
 from unienc_core.device import resource_errors
 from unienc_core.errors import CheckpointError, DataError, UsageError
-from unienc_core.files import fsync_path, require_space, sha256_file, write_synced
+from unienc_core.files import fsync_path, require_space, write_synced
 from unienc_core.presets import Preset, dump_preset, preset_from_dict
 from unienc_core.safe_yaml import parse_yaml
+from unienc_core.sealing import check_file, fingerprint, seal, unseal
 from unienc_core.tensors import read_tensors, write_tensors
 
 FORMAT = 1
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 PRESET, STATE = "preset.yaml", "state.json"
-MAX_STATE_BYTES = 16 * 2**20
 ENVIRONMENT_VARIABLE = "UNIENC_CHECKPOINT"
 
 _STEP_NAME = re.compile(r"step-(\d+)")
@@ -65,7 +64,7 @@ class Checkpoint:
         return self._read(OPTIMIZER)
 
     def _read(self, name: str) -> dict[str, Tensor]:
-        _check_file(self.path / name, self.state)
+        check_file(self.path / name, self.state["files"])
         return read_tensors(self.path / name)
 
 
@@ -98,8 +97,8 @@ def save_checkpoint(
             write_tensors(aside / MODEL, model)
             write_tensors(aside / OPTIMIZER, optimizer)
             write_synced(aside / PRESET, dump_preset(preset).encode())
-            files = {name: _fingerprint(aside / name) for name in (MODEL, OPTIMIZER, PRESET)}
-            write_synced(aside / STATE, _seal({"format": FORMAT, **state, "files": files}))
+            files = {name: fingerprint(aside / name) for name in (MODEL, OPTIMIZER, PRESET)}
+            write_synced(aside / STATE, seal({"format": FORMAT, **state, "files": files}))
             fsync_path(aside)
             aside.rename(final)
             fsync_path(folder)
@@ -149,7 +148,7 @@ def newest_checkpoint(
         try:
             checkpoint = _open(path)
             for name in files:
-                _check_file(path / name, checkpoint.state)
+                check_file(path / name, checkpoint.state["files"])
             return checkpoint
         except CheckpointError as error:
             say(f"skipping a damaged checkpoint: {error}")
@@ -249,50 +248,14 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -
 
 
 def _open(path: Path) -> Checkpoint:
-    state = _unseal(path / STATE)
+    state = unseal(path / STATE)
     if state.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: checkpoint format {state.get('format')}, this version reads {FORMAT}"
         )
-    _check_file(path / PRESET, state)
+    check_file(path / PRESET, state["files"])
     raw = parse_yaml((path / PRESET).read_text(encoding="utf-8"), str(path / PRESET))
     return Checkpoint(path, preset_from_dict(raw, str(path / PRESET)), state)
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    fsync_path(path)
-    return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-
-
-def _seal(state: Mapping[str, Any]) -> bytes:
-    """JSON that carries its own hash, so that a flipped bit in a counter is noticed too."""
-    body = json.dumps(state, sort_keys=True)
-    sealed = {"sha256": hashlib.sha256(body.encode()).hexdigest(), "state": state}
-    return json.dumps(sealed, sort_keys=True, indent=1).encode()
-
-
-def _unseal(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_STATE_BYTES:
-            raise CheckpointError(f"{path}: larger than {MAX_STATE_BYTES} bytes")
-        sealed = json.loads(path.read_bytes())
-        state, digest = sealed["state"], sealed["sha256"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint's state file ({error})") from None
-    body = json.dumps(state, sort_keys=True)
-    if hashlib.sha256(body.encode()).hexdigest() != digest:
-        raise CheckpointError(f"{path}: does not match its own SHA-256: corrupt or edited")
-    return state
-
-
-def _check_file(path: Path, state: Mapping[str, Any]) -> None:
-    expected = state["files"][path.name]
-    size = path.stat().st_size if path.is_file() else None
-    if size != expected["bytes"]:
-        found = "missing" if size is None else f"{size} bytes"
-        raise CheckpointError(f"{path}: {found}, expected {expected['bytes']} bytes: truncated?")
-    if sha256_file(path) != expected["sha256"]:
-        raise CheckpointError(f"{path}: SHA-256 differs from the one recorded: corrupt or edited")
 
 
 def _finished_at(run_json: Path) -> float | None:

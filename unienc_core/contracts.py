@@ -29,6 +29,9 @@ Predictions = dict[str, Value]
 View = Literal["frame", "pair", "sequence"]
 """What a node sees: one frame; each (source, target) pair, target last; a sequence of N frames."""
 
+PairOrder = Literal["target_last", "temporal"]
+"""How a pair is shown inside a node: (source, target), or (earlier, later)."""
+
 IGNORE_INDEX = 255
 
 
@@ -136,11 +139,13 @@ class Encoder(Node):
         spec: Strides and channels of its levels.
         in_channels: Channels of the image it takes (3, or 6 for a pair).
         pretrained: Whether its weights came from pretraining (then the backbone rate applies).
+        pair_order: In which order an encoder of pairs is given the two images.
     """
 
     spec: PyramidSpec
     in_channels: int
     pretrained: bool = False
+    pair_order: PairOrder = "target_last"
 
     def forward(self, image: Tensor) -> FeaturePyramid:
         """Encode `image`."""
@@ -173,6 +178,10 @@ class Head(Node):
         raise NotImplementedError
 
 
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
 @dataclass(frozen=True)
 class StepContext:
     """What a term may know of the run besides tensors.
@@ -181,11 +190,15 @@ class StepContext:
         step: Step within the stage, from 0.
         steps_per_ramp: Ramped weights reach their full value after a third of this.
         generator_seed: Seed for terms that draw random numbers on this step.
+        processes: How many processes share the batch; their losses and gradients are averaged.
+        sum_over_processes: Adds up a tensor (counts) over them; passes no gradient.
     """
 
     step: int = 0
     steps_per_ramp: int = 8000
     generator_seed: int = 0
+    processes: int = 1
+    sum_over_processes: Callable[[Tensor], Tensor] = field(default=_itself, compare=False)
 
     @property
     def ramp(self) -> float:
@@ -202,7 +215,8 @@ class Term(nn.Module):
     Attributes:
         requires: Keys of batch, predictions, view synthesis (``warped_scales``, ...) or teacher
             (``teacher/<key>``).
-        logs: Values of the last call worth a line in the log (0-d tensors, detached).
+        logs: Values of the last call worth a line in the log (0-d tensors, detached), under the
+            same names at every call; those of several processes are averaged.
     """
 
     requires: tuple[str, ...] = ()

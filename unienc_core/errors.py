@@ -6,6 +6,8 @@ VRAM or disk; 6 integrity; 7 a figure beyond a threshold; 130 interrupted but re
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -14,6 +16,7 @@ class UniencError(Exception):
 
     exit_code = 1
     reported = False  # whether a JSON document about it is on stdout already
+    told = False  # whether another process of the same run tells people
 
 
 class UsageError(UniencError):
@@ -96,3 +99,20 @@ def nearest(name: str, choices: list[str]) -> str:
 
     found = get_close_matches(name, choices, n=1, cutoff=0.5)
     return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def differences(found: Any, asked: Any, where: str = "") -> Iterator[str]:
+    """Yield one phrase for each leaf in which two nested values of plain data differ."""
+    if isinstance(found, dict) and isinstance(asked, dict):
+        for key in sorted(found.keys() | asked.keys()):
+            yield from differences(found.get(key), asked.get(key), f"{where}.{key}".lstrip("."))
+    elif isinstance(found, list) and isinstance(asked, list) and len(found) == len(asked):
+        for index, pair in enumerate(zip(found, asked, strict=True)):
+            yield from differences(*pair, f"{where}.{index}".lstrip("."))
+    elif found != asked:
+        yield f"{where} is {_short(found)} there, {_short(asked)} asked"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from unienc_core.errors import ResourceError
@@ -44,16 +45,33 @@ def write_atomic(path: Path, content: bytes) -> None:
     fsync_path(path.parent)
 
 
+def check_writable(folder: Path) -> None:
+    """Check that files can be written into `folder`, which need not exist yet; leave nothing.
+
+    Raises:
+        ResourceError: If not, with the reason.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):  # permissions alone do not tell
+            pass
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
 def require_space(folder: Path, needed: int) -> None:
     """Check that `needed` more bytes fit on the disk of `folder`, which need not exist yet.
 
     Raises:
         ResourceError: If they do not, with both figures.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(folder)).free
     if free < needed:
         raise ResourceError(
             f"{folder}: disk full: {needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free; "
             "free some space and repeat"
         )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

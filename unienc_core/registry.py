@@ -10,11 +10,12 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from unienc_core.errors import PresetError, nearest
+from unienc_core.strict import validate_strictly
 
 Family = Literal["encoder", "neck", "head", "term"]
 FAMILIES: tuple[Family, ...] = ("encoder", "neck", "head", "term")
@@ -27,6 +28,9 @@ _HOMES: dict[Family, tuple[str, ...]] = {
     "term": ("unienc_core.losses",),
 }
 _FACTORIES: dict[Family, dict[str, Callable[..., Any]]] = {family: {} for family in FAMILIES}
+
+Count = Annotated[int, Field(ge=1, le=4096)]
+"""Type of an option that counts channels, blocks, bins."""
 
 FactoryT = TypeVar("FactoryT", bound=Callable[..., Any])
 
@@ -81,7 +85,7 @@ def bind_options(
     """
     factory = factory_of(family, name, where)
     target = factory.__init__ if inspect.isclass(factory) else factory
-    hints = typing.get_type_hints(target)
+    hints = typing.get_type_hints(target, include_extras=True)
     fields: dict[str, Any] = {}
     for key, parameter in inspect.signature(target).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
@@ -95,7 +99,7 @@ def bind_options(
             )
     model = create_model("Options", __config__=ConfigDict(extra="forbid"), **fields)
     try:
-        bound = model(**options)
+        bound = validate_strictly(model, options, f"{where}.options")
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

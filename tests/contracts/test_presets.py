@@ -39,6 +39,17 @@ def test_every_shipped_preset_loads_and_round_trips(name: str) -> None:
         ("stages=[]", "'stages'"),
         ("optimizer.lr=.inf", "'optimizer.lr': input should be a finite number"),
         ("depth.min=200", "min = 200.0 must lie below max"),
+        ("stages.0.steps=true", "'stages.0.steps': input should be a valid integer, found True"),
+        ("stages.0.steps='3'", "'stages.0.steps': input should be a valid integer, found '3'"),
+        ("stages.0.steps=1e3", "'stages.0.steps': input should be a valid integer, found 1000.0"),
+        ("optimizer.lr=true", "'optimizer.lr': input should be a valid number, found True"),
+        ("image_size=[64, true]", "'image_size.1': input should be a valid integer, found True"),
+        ("terms.smooth.ramp=1", "'terms.smooth.ramp': input should be a valid boolean, found 1"),
+        ("terms.smooth.options.since=2020-01-01", "not plain data"),
+        (
+            "network.encoders.main={type: timm, checkpointing: true, compile: true}",
+            "'network.encoders.main': checkpointing and compile exclude each other",
+        ),
     ],
 )
 def test_faults_are_named_with_their_path(override: str, message: str) -> None:
@@ -78,6 +89,13 @@ def test_hostile_yaml_is_refused_in_one_line(text: str) -> None:
         parse_yaml(text, "evil.yaml")
     assert str(caught.value).startswith("evil.yaml: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_whole_number_may_be_a_float() -> None:
+    preset = load_preset("unified-tiny", ["optimizer.lr=1", "optimizer.clip_norm=1e-4"])
+    assert preset.optimizer.lr == 1.0
+    assert isinstance(preset.optimizer.lr, float)
+    assert preset.optimizer.clip_norm == 1e-4
 
 
 def test_unknown_preset_names_the_nearest() -> None:

@@ -26,6 +26,9 @@ def test_build_binds_types_and_defaults() -> None:
     [
         ({"widht": 1}, "no option 'widht' (did you mean 'width'?)"),
         ({"width": "wide"}, "terms.toy.options.width: input should be a valid integer"),
+        ({"width": True}, "terms.toy.options.width: input should be a valid integer, found True"),
+        ({"width": 1, "rate": True}, "terms.toy.options.rate: input should be a valid number"),
+        ({"width": {1}}, "terms.toy.options: not plain data"),
         ({}, "terms.toy.options.width: field required"),
         ({"width": 1, "spec": 2}, "no option 'spec'"),
     ],

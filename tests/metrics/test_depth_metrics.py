@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from unienc_core.errors import DataError, UsageError
 from unienc_core.metrics.depth import (
+    KINDS,
     METRICS,
     MetricMean,
     depth_metrics,
@@ -17,7 +18,7 @@ from unienc_core.metrics.depth import (
     score_pixels,
     to_depth,
 )
-from unienc_core.metrics.protocols import PROTOCOLS, SCALINGS, choose
+from unienc_core.metrics.protocols import PROTOCOLS, choose
 
 SYNTH, KITTI = PROTOCOLS["synth"], PROTOCOLS["kitti-eigen"]
 
@@ -77,7 +78,7 @@ def test_float32_inputs_are_accumulated_in_float64() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_scoring_equals_an_independent_recomputation(seed: int) -> None:
     depth_gt, depth = maps(seed)
-    scored = score_pixels(depth_gt, depth, SYNTH, "median")
+    scored = score_pixels(depth_gt, depth, SYNTH)
     assert scored is not None
     expected = by_hand(depth_gt, depth, 0.5, 80)
     assert scored.metrics() == pytest.approx(expected, rel=1e-12)
@@ -87,43 +88,43 @@ def test_scoring_equals_an_independent_recomputation(seed: int) -> None:
 @given(st.integers(0, 1000), st.floats(1e-4, 1e4))
 def test_median_scaling_forgets_the_unit(seed: int, factor: float) -> None:
     depth_gt, depth = maps(seed)
-    one = score_pixels(depth_gt, depth, SYNTH, "median")
-    other = score_pixels(depth_gt, factor * depth, SYNTH, "median")
+    one = score_pixels(depth_gt, depth, SYNTH)
+    other = score_pixels(depth_gt, factor * depth, SYNTH)
     assert one is not None
     assert other is not None
-    assert other.ratio * factor == pytest.approx(one.ratio)
+    assert other.factor * factor == pytest.approx(one.factor)
     assert other.metrics() == pytest.approx(one.metrics(), rel=1e-9)
 
 
 def test_without_scaling_the_unit_matters() -> None:
     depth_gt, depth = maps(3)
-    double = score_pixels(depth_gt, 2 * np.where(depth_gt > 0, depth_gt, 1), SYNTH, "none")
+    double = score_pixels(depth_gt, 2 * np.where(depth_gt > 0, depth_gt, 1), SYNTH, 1.0)
     assert double is not None
     assert double.metrics()["abs_rel"] > 0.5
-    assert double.ratio == pytest.approx(0.5)
-    assert score_pixels(depth_gt, depth, SYNTH, "none").metrics() != pytest.approx(
-        score_pixels(depth_gt, depth, SYNTH, "median").metrics()
+    assert double.factor == 1.0
+    assert score_pixels(depth_gt, depth, SYNTH, 1.0).metrics() != pytest.approx(
+        score_pixels(depth_gt, depth, SYNTH).metrics()
     )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda p: p.name)
-@pytest.mark.parametrize("scaling", SCALINGS)
-def test_perfect_prediction(protocol, scaling) -> None:
+@pytest.mark.parametrize("factor", [None, 1.0])
+def test_perfect_prediction(protocol, factor) -> None:
     depth_gt, _ = maps(1, (37, 124))
     depth = to_depth(depth_gt, "depth", depth_gt.shape, "itself")  # holes (sky) are not scored
-    found = score_pixels(depth_gt, depth, protocol, scaling).metrics()
+    found = score_pixels(depth_gt, depth, protocol, factor).metrics()
     assert found == dict(zip(METRICS, (0, 0, 0, 0, 1, 1, 1), strict=True))
 
 
 def test_predictions_are_clamped_after_scaling() -> None:
     depth_gt = np.array([[10.0, 10.0, 10.0]])
-    scored = score_pixels(depth_gt, np.array([[1e-3, 10.0, 900.0]]), SYNTH, "median")
+    scored = score_pixels(depth_gt, np.array([[1e-3, 10.0, 900.0]]), SYNTH)
     assert scored.depth.tolist() == [0.5, 10.0, 80.0]
 
 
 def test_subset_keeps_the_scale_of_the_image() -> None:
     depth_gt = np.array([[2.0, 4.0, 8.0, 0.0]])
-    scored = score_pixels(depth_gt, np.array([[1.0, 2.0, 3.0, 1.0]]), SYNTH, "median")
+    scored = score_pixels(depth_gt, np.array([[1.0, 2.0, 3.0, 1.0]]), SYNTH)
     far = np.array([[False, False, True, True]])
     assert scored.subset_metrics(far)["abs_rel"] == pytest.approx((8 - 6) / 8)
     assert scored.subset_metrics(np.array([[False, False, False, True]])) is None
@@ -146,10 +147,10 @@ def test_valid_pixels_lie_strictly_between_the_limits() -> None:
 
 
 def test_image_without_a_valid_pixel_gives_nothing() -> None:
-    assert score_pixels(np.zeros((4, 5)), np.ones((4, 5)), SYNTH, "median") is None
+    assert score_pixels(np.zeros((4, 5)), np.ones((4, 5)), SYNTH) is None
     outside = np.zeros((375, 1242))
     outside[:100] = 5.0  # above the Garg crop
-    assert score_pixels(outside, np.ones_like(outside), KITTI, "median") is None
+    assert score_pixels(outside, np.ones_like(outside), KITTI) is None
 
 
 def test_mean_over_images_not_pixels() -> None:
@@ -206,28 +207,28 @@ def test_holes_in_a_prediction() -> None:
     depth = to_depth(values, "depth", (3, 4), "map.npy")
     depth_gt = np.full((3, 4), 5.0)
     with pytest.raises(DataError, match=r"map.npy: no depth \(0\) at 1 of 12"):
-        score_pixels(depth_gt, depth, SYNTH, "median", "map.npy")
+        score_pixels(depth_gt, depth, SYNTH, name="map.npy")
     depth_gt[0, 0] = 0
-    assert score_pixels(depth_gt, depth, SYNTH, "median", "map.npy").metrics()["abs_rel"] == 0
+    assert score_pixels(depth_gt, depth, SYNTH, name="map.npy").metrics()["abs_rel"] == 0
 
 
 def test_disparity_zero_is_infinitely_far() -> None:
     disparity = np.full((2, 4), 0.1)
     disparity[0, 0] = 0
     depth = to_depth(disparity, "disparity", (2, 4), "x")
-    scored = score_pixels(np.full((2, 4), 10.0), depth, SYNTH, "median", "x")
+    scored = score_pixels(np.full((2, 4), 10.0), depth, SYNTH, name="x")
     assert scored.depth.tolist() == pytest.approx([80] + [10] * 7)
     with pytest.raises(DataError, match="half of the scored pixels or more have disparity 0"):
         hidden = to_depth(np.zeros((2, 4)), "disparity", (2, 4), "x")
-        score_pixels(np.full((2, 4), 10.0), hidden, SYNTH, "median", "x")
+        score_pixels(np.full((2, 4), 10.0), hidden, SYNTH, name="x")
 
 
 def test_unknown_names_get_the_nearest() -> None:
     assert choose("kitti-eigen", PROTOCOLS, "protocol") == "kitti-eigen"
     with pytest.raises(UsageError, match=r"no protocol 'kitti_eigen' \(did you mean 'kitti-eigen'"):
         choose("kitti_eigen", PROTOCOLS, "protocol")
-    with pytest.raises(UsageError, match="no scaling 'mean'.*known: median, none"):
-        choose("mean", SCALINGS, "scaling")
+    with pytest.raises(UsageError, match="no kind 'density'.*known: depth, disparity"):
+        choose("density", KINDS, "kind")
 
 
 @pytest.mark.data
@@ -250,6 +251,6 @@ def test_kitti_eigen_equals_an_independent_implementation(real_data, frame: int)
     expected = by_hand(*np.array(inside, np.float64).T, 1e-3, 80)
 
     depth = to_depth(disparity, "disparity", (375, 1242), "x")
-    scored = score_pixels(depth_gt, depth, KITTI, "median")
+    scored = score_pixels(depth_gt, depth, KITTI)
     assert scored.depth_gt.size > 1000
     assert scored.metrics() == pytest.approx(expected, rel=1e-5)

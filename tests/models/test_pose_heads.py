@@ -104,11 +104,6 @@ def test_in_temporal_order_the_earlier_frame_comes_first():
     torch.testing.assert_close(seen[0], expected)
 
 
-def test_temporal_order_needs_features_of_frames():
-    with pytest.raises(WiringError, match="reads an encoder of pairs"):
-        SingleScalePose(site(RESNET18, frames=1), pair_order="temporal")
-
-
 def test_half_of_a_mixing_layer_starts_as_differences():
     head = MultiScalePose(site(SMALL), widths=(4, 4, 6, 8), squeeze=4)
     for stage, channels in zip(head.stages, (4, 6, 8, 10), strict=True):

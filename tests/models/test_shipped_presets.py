@@ -6,20 +6,10 @@ import torch
 from unienc_core.models.network import build_network
 from unienc_core.presets import load_preset, preset_names
 
-SMALLER = {
-    "swin_tiny_patch4_window7_224": (
-        "network.encoders.main.options.model_args="
-        "{embed_dim: 12, depths: [1, 1, 2, 1], num_heads: [1, 1, 2, 2]}"
-    )
-}
-
 
 @pytest.mark.parametrize("name", preset_names())
-def test_preset_builds_and_learns(name):
-    preset = load_preset(name)
-    backbone = preset.network.encoders["main"].options["name"]
-    if backbone in SMALLER:
-        preset = load_preset(name, [SMALLER[backbone], "image_size=[64, 128]"])
+def test_preset_builds_and_learns(name, smaller):
+    preset = load_preset(name, smaller(name))
     network = build_network(preset, load_pretrained=False).train()
     height, width = preset.image_size
     batch = {

@@ -34,7 +34,7 @@ def compat_alone() -> str:
     return (
         "import pathlib, unienc_core.models as m\n"
         "source = pathlib.Path(m.__file__).with_name('timm_compat.py').read_text()\n"
-        "exec(source.split('heal_torchvision()\\n\\nimport timm')[0])\n"
+        "exec(source.split('HEALED = ')[0])\n"
     )
 
 

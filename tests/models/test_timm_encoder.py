@@ -52,6 +52,16 @@ def test_images_are_normalised_as_in_pretraining():
         torch.testing.assert_close(level, wanted)
 
 
+def test_grey_statistics_are_those_of_monodepth2():
+    image = torch.rand(1, 6, 64, 128)
+    made = encoder(channels=6, normalisation="grey")
+    with torch.no_grad():
+        expected = made.net((image - 0.45) / 0.225)
+        levels = made(image).levels
+    for level, wanted in zip(levels, expected, strict=True):
+        torch.testing.assert_close(level, wanted)
+
+
 def test_each_level_gets_its_own_layer_norm():
     for name, args in ((SWIN, SMALL_SWIN), ("resnet18", SMALL)):
         with torch.no_grad():
@@ -113,6 +123,11 @@ def test_pairs_get_the_first_weights_twice_and_halved(weights):
     with torch.no_grad():
         pair, alone = made(torch.cat([image, image], 1)), single(image)
     torch.testing.assert_close(pair.levels[-1], alone.levels[-1], rtol=1e-4, atol=1e-4)
+    # and any pair as the mean of what its images give
+    other = torch.rand(1, 3, 64, 128)
+    with torch.no_grad():
+        mean = (model.conv1(image) + model.conv1(other)) / 2
+        torch.testing.assert_close(made.net["conv1"](torch.cat([image, other], 1)), mean)
 
 
 def test_a_grey_input_sums_the_first_weights(weights):
@@ -207,3 +222,24 @@ def test_unknown_models_and_arguments():
         encoder("resnet81")
     with pytest.raises(PresetError, match="timm cannot build 'resnet18'.*strides_of"):
         encoder(model_args={"strides_of": [8]})
+
+
+@pytest.mark.parametrize("args", [SMALL, SMALL | {"stem_type": "deep", "stem_width": 8}])
+def test_from_scratch_half_of_the_first_layer_sees_differences(args):
+    site = EncoderSite("pose", (64, 128), 6, view="pair")
+    made = TimmEncoder(site, name="resnet18", model_args=args)
+    first = next(m for m in made.net.modules() if isinstance(m, torch.nn.Conv2d))
+    image, other = torch.rand(2, 1, 3, 8, 8)
+    still, moved = (first(torch.cat([image, x], 1))[0] for x in (image, other))
+    half = first.out_channels // 2
+    torch.testing.assert_close(still[:half], torch.zeros_like(still[:half]), atol=1e-6, rtol=0)
+    assert moved[:half].abs().amax((1, 2)).min() > 1e-3
+    assert still[half:].abs().amax((1, 2)).min() > 1e-3
+
+
+def test_pretrained_weights_of_a_pair_are_left_alone(weights):
+    path, model = weights
+    site = EncoderSite("pose", (64, 128), 6, view="pair")
+    made = TimmEncoder(site, name="resnet18", weights=str(path), model_args=SMALL)
+    half = model.conv1.weight / 2
+    torch.testing.assert_close(made.net["conv1"].weight, torch.cat([half, half], 1))

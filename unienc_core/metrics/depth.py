@@ -1,9 +1,9 @@
 """Depth metrics of the field, in float64: per image on scored pixels, then averaged over images.
 
-A prediction is known up to scale, so it is multiplied by the ratio of the medians of ground truth
-and prediction over the scored pixels (`numpy.median`: the mean of the middle two where their
-number is even). It is resized as disparity, since that is what networks predict and what varies
-linearly over a plane in the image.
+A prediction is known up to scale, so it is multiplied by a known factor, or by the ratio of the
+medians of ground truth and prediction over the scored pixels (`numpy.median`: the mean of the
+middle two where their number is even). It is resized as disparity, since that is what networks
+predict and what varies linearly over a plane in the image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from unienc_core.errors import DataError
-from unienc_core.metrics.protocols import DepthProtocol, Scaling
+from unienc_core.metrics.protocols import DepthProtocol
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
 """Names of the metrics; the first four are errors, the others shares of pixels in 0..1."""
@@ -113,14 +113,13 @@ class ScoredPixels:
         mask: `H W`, bool, which pixels of the image these are.
         depth_gt: `N`, m.
         depth: `N`, m.
-        ratio: Median of ground truth over median of the prediction: the factor that median
-            scaling applies.
+        factor: What the prediction was multiplied by.
     """
 
     mask: np.ndarray
     depth_gt: np.ndarray
     depth: np.ndarray
-    ratio: float
+    factor: float
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics over all scored pixels."""
@@ -138,7 +137,7 @@ def score_pixels(
     depth_gt: np.ndarray,
     depth: np.ndarray,
     protocol: DepthProtocol,
-    scaling: Scaling,
+    factor: float | None = None,
     name: str = "prediction",
 ) -> ScoredPixels | None:
     """Select the scored pixels of an image; scale and clamp the prediction there.
@@ -147,7 +146,8 @@ def score_pixels(
         depth_gt: `H W`, m, 0 where unknown.
         depth: `H W`, m or a multiple; see `to_depth`.
         protocol: Which pixels are scored.
-        scaling: ``median`` or ``none``.
+        factor: What the prediction is multiplied by; if not given, the ratio of the medians of
+            ground truth and prediction over the scored pixels.
         name: File or frame, for the message.
 
     Returns:
@@ -166,15 +166,15 @@ def score_pixels(
             f"{name}: no depth (0) at {holes} of {p.size} scored pixels; every pixel that has "
             "ground truth needs a prediction"
         )
-    ratio = float(np.median(g) / np.median(p))
-    if scaling == "median":
-        if ratio == 0:
+    if factor is None:
+        factor = float(np.median(g) / np.median(p))
+        if factor == 0:
             raise DataError(
                 f"{name}: half of the scored pixels or more have disparity 0, so that median "
                 "scaling is undefined; expected positive disparities"
             )
-        p = p * ratio
-    return ScoredPixels(mask, g, np.clip(p, protocol.min_depth, protocol.max_depth), ratio)
+    depth = np.clip(p * factor, protocol.min_depth, protocol.max_depth)
+    return ScoredPixels(mask, g, depth, factor)
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Depth evaluation protocols as data: which pixels count, and how a prediction is scaled.
 
 A protocol says the range of ground truth that is scored and which part of the image. Every
-protocol then does the same: resize the prediction to the ground truth as disparity, scale it by
-the ratio of medians over the scored pixels (unless scaling is ``none``), clamp it to the range,
+protocol then does the same: resize the prediction to the ground truth as disparity, scale it (see
+`metrics.scale`; by default the ratio of medians over the scored pixels), clamp it to the range,
 take each metric over the scored pixels of an image, and average over images.
 """
 
@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from unienc_core.errors import UsageError, nearest
-
-Scaling = Literal["median", "none"]
-SCALINGS: tuple[Scaling, ...] = ("median", "none")
 
 Choice = TypeVar("Choice", bound=str)
 

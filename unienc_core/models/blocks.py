@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,6 +18,34 @@ def normalise_images(images: Tensor) -> Tensor:
     mean = images.new_tensor(IMAGENET_MEAN * repeats).view(1, -1, 1, 1)
     std = images.new_tensor(IMAGENET_STD * repeats).view(1, -1, 1, 1)
     return (images - mean) / std
+
+
+def earlier_first(pairs: Tensor, source_offsets: Tensor) -> Tensor:
+    """Turn pairs (source, target) into (earlier, later).
+
+    Args:
+        pairs: `M 2c h w`, the two along the channels.
+        source_offsets: `M` entries, the frames from target to source.
+    """
+    source, target = pairs.chunk(2, 1)
+    source_is_later = source_offsets.flatten() > 0
+    return torch.where(source_is_later[:, None, None, None], torch.cat([target, source], 1), pairs)
+
+
+def start_with_differences(conv: nn.Conv2d, frame_channels: int) -> None:
+    """Let half of the outputs start as one frame minus the other.
+
+    Two neighbouring frames are nearly equal: in random mixtures of them the motion is a few percent
+    of what a batch norm then scales, and a network trained from scratch takes long to find it.
+
+    Args:
+        conv: Its last 2 `frame_channels` inputs are the two frames.
+        frame_channels: Channels of each.
+    """
+    half = conv.out_channels // 2
+    with torch.no_grad():
+        first = conv.weight[:half, -2 * frame_channels : -frame_channels]
+        conv.weight[:half, -frame_channels:] = -first
 
 
 def upsample_nearest(x: Tensor, factor: int) -> Tensor:

@@ -160,7 +160,7 @@ class Planner:
     def keys_of(self, node: WiredNode, role: Role) -> tuple[str, ...]:
         """Return the keys that a node is handed when it runs on the images of a role."""
         if node.family == "encoder":
-            return tuple(read for read in node.reads if read != "image")
+            return tuple(read for read in node.reads if read != "image") + node.module.requires
         if role != node.home:
             return ()
         return node.module.requires + (node.module.train_requires if self.training else ())

@@ -24,6 +24,7 @@ class EncoderSite:
         load_pretrained: False where a checkpoint will overwrite the weights anyway.
         weights: File of pretrained weights in place of a download.
         say: Where to tell which weights it starts from.
+        view: What it sees: a frame, or a pair.
     """
 
     name: str
@@ -32,6 +33,7 @@ class EncoderSite:
     load_pretrained: bool = True
     weights: Path | None = None
     say: Say = say_nothing
+    view: View = "frame"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class NodeSite:
         pyramids: One spec per entry of `reads`, frames already concatenated.
         frames: How many frames lie concatenated in each of these pyramids: 2 where a pair node
             reads frame features, else 1.
+        temporal: Whether each of them comes from pairs encoded as (earlier, later).
     """
 
     name: str
@@ -54,6 +57,7 @@ class NodeSite:
     image_channels: int
     pyramids: tuple[PyramidSpec, ...]
     frames: tuple[int, ...]
+    temporal: tuple[bool, ...] = (False,)
 
     def only_pyramid(self) -> PyramidSpec:
         """Return the pyramid of a node that reads exactly one.

@@ -43,9 +43,11 @@ def heal_torchvision() -> bool:
     return True
 
 
-heal_torchvision()
+HEALED = heal_torchvision()
+"""Whether torchvision was built for another torch than the one beside it."""
 
 import timm  # noqa: E402
+from timm.layers.norm_act import convert_sync_batchnorm  # noqa: E402
 from timm.models import get_pretrained_cfg, model_entrypoint  # noqa: E402
 from timm.models.swin_transformer import (  # noqa: E402
     SwinTransformerBlock,
@@ -81,7 +83,9 @@ def published_weights(name: str) -> Path:
 
 
 __all__ = [
+    "HEALED",
     "SwinTransformerBlock",
+    "convert_sync_batchnorm",
     "create_model",
     "get_pretrained_cfg",
     "heal_torchvision",

@@ -110,7 +110,14 @@ class Wiring:
         frames = tuple(self._frames_read(node, read) for read in node.reads)
         pyramids = tuple(self.specs[r].times(n) for r, n in zip(node.reads, frames, strict=True))
         channels = 6 if node.view == "pair" else 3
-        return NodeSite(node.name, node.view, image_size, channels, pyramids, frames)
+        temporal = tuple(self._is_temporal(read) for read in node.reads)
+        return NodeSite(node.name, node.view, image_size, channels, pyramids, frames, temporal)
+
+    def _is_temporal(self, read: str) -> bool:
+        source = self.pyramid_of[read]
+        if source.family == "encoder":
+            return source.module.pair_order == "temporal"
+        return any(self._is_temporal(before) for before in source.reads)
 
     def _frames_read(self, node: WiredNode, read: str) -> int:
         where = f"network.{node.path}.reads"
@@ -176,8 +183,11 @@ def _build_encoder(
         load_pretrained=options.load_pretrained,
         weights=options.weights,
         say=options.say,
+        view=spec.view,
     )
     module: Encoder = build("encoder", spec.type, site, options=spec.options, where=where)
+    if module.pair_order == "temporal" and spec.view != "pair":
+        raise WiringError(f"{where}: pair_order temporal is for an encoder with view: pair")
     stride = max(module.spec.strides)
     if any(size % stride for size in preset.image_size):
         raise WiringError(

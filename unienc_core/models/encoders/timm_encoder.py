@@ -9,17 +9,24 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from unienc_core.contracts import Encoder, FeaturePyramid, PyramidSpec
+from unienc_core.contracts import Encoder, FeaturePyramid, PairOrder, PyramidSpec
 from unienc_core.errors import CheckpointError, DataError, PresetError, nearest
 from unienc_core.models import timm_compat
+from unienc_core.models.blocks import start_with_differences
 from unienc_core.models.encoders.swin import pad_then_roll
 from unienc_core.models.site import EncoderSite
 from unienc_core.registry import register
+
+_GREY = ((0.45,) * 3, (0.225,) * 3)
 
 
 @register("encoder", "timm")
 class TimmEncoder(Encoder):
     """A timm backbone, its peculiarities absorbed: levels are NCHW, input is 0..1 RGB.
+
+    Pretrained weights of its first layer serve a pair of images by halves, so that a pair of equal
+    images starts as the single image did; without them, half of that layer starts as the
+    difference of the two.
 
     Args:
         site: Where the encoder stands.
@@ -31,6 +38,10 @@ class TimmEncoder(Encoder):
         drop_path: Share of residual branches dropped in training, at the deepest block.
         swin_padding: How a Swin fills incomplete windows; the published segmentation models pad
             then roll, timm rolls then pads.
+        normalisation: Input statistics: those of the pretraining, or `grey`, 0.45 and 0.225 for
+            every colour, as Monodepth2 feeds its ResNets.
+        pair_order: For an encoder of pairs: `target_last` shows it (source, target), `temporal`
+            (earlier, later). The pose head that reads it must be told the same.
     """
 
     mean: Tensor
@@ -47,25 +58,32 @@ class TimmEncoder(Encoder):
         norm_levels: bool = False,
         drop_path: float = 0.0,
         swin_padding: Literal["pad_then_roll", "timm"] = "pad_then_roll",
+        normalisation: Literal["pretraining", "grey"] = "pretraining",
+        pair_order: PairOrder = "target_last",
     ) -> None:
         super().__init__()
+        self.pair_order = pair_order
+        self.requires = ("source_offsets",) if pair_order == "temporal" else ()
         file = Path(weights) if weights is not None else (site.weights if pretrained else None)
         self.in_channels = site.in_channels
         self.pretrained = pretrained or file is not None
         arguments = _model_arguments(site, name, drop_path, swin_padding) | (model_args or {})
         self.net = _create(site, name, arguments, pretrained=pretrained, file=file)
+        if site.view == "pair" and not self.pretrained:
+            first = next(m for m in self.net.modules() if isinstance(m, nn.Conv2d))
+            start_with_differences(first, site.in_channels // 2)
         if _is_swin(name) and swin_padding == "pad_then_roll":
             pad_then_roll(self.net)
         self._gives_nhwc = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         info: Any = self.net.feature_info
         self.spec = PyramidSpec(tuple(info.reduction()), tuple(info.channels()))
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.spec.channels if norm_levels)
-        mean, std = _input_statistics(self.net, site.in_channels)
+        mean, std = _input_statistics(self.net, site.in_channels, grey=normalisation == "grey")
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
 
     def forward(self, image: Tensor) -> FeaturePyramid:
-        """Encode `image`, `M C H W` in 0..1, normalised as the model was pretrained."""
+        """Encode `image`, `M C H W` in 0..1."""
         levels = list(self.net((image - self.mean) / self.std))
         if self.norms:
             nhwc = levels if self._gives_nhwc else [x.permute(0, 2, 3, 1) for x in levels]
@@ -119,7 +137,8 @@ def _create(
         net = timm_compat.create_model(
             name, pretrained=file is not None, features_only=True, **arguments
         )
-    except (TypeError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, AttributeError, LookupError) as error:
+        # Whatever `model_args` meet inside timm, which does not check them.
         raise PresetError(f"{where}: timm cannot build '{name}': {_line(error)}") from None
     except RuntimeError as error:
         if file is None:
@@ -179,11 +198,12 @@ def _check_coverage(net: nn.Module, held: set[_Mark], model: str, file: Path) ->
         )
 
 
-def _input_statistics(net: nn.Module, channels: int) -> tuple[Tensor, Tensor]:
+def _input_statistics(net: nn.Module, channels: int, *, grey: bool) -> tuple[Tensor, Tensor]:
     """Return mean and std per input channel; what is not RGB gets the mean over the colours."""
     config: Any = net.pretrained_cfg
+    statistics = _GREY if grey else (config["mean"], config["std"])
     repeated: list[Tensor] = []
-    for statistic in (config["mean"], config["std"]):
+    for statistic in statistics:
         colours = torch.tensor(statistic, dtype=torch.float32)
         groups, rest = divmod(channels, 3)
         values = torch.cat([colours.repeat(groups), colours.mean().repeat(rest)])

@@ -1,6 +1,7 @@
 """Heads: pyramids to predictions. Importing this registers them."""
 
 from unienc_core.models.heads.pose import MultiScalePose, SingleScalePose
+from unienc_core.models.heads.transdssl import TransDSSLDepth
 from unienc_core.models.heads.unet import UNetDepth
 
-__all__ = ["MultiScalePose", "SingleScalePose", "UNetDepth"]
+__all__ = ["MultiScalePose", "SingleScalePose", "TransDSSLDepth", "UNetDepth"]

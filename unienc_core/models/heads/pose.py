@@ -7,24 +7,21 @@ pair is (source, target), target last.
 from __future__ import annotations
 
 import itertools
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unienc_core.contracts import Head, NodeInputs, Predictions
+from unienc_core.contracts import Head, NodeInputs, PairOrder, Predictions
 from unienc_core.errors import WiringError
 from unienc_core.geometry.precision import widen
 from unienc_core.geometry.se3 import invert_T, make_T
-from unienc_core.models.blocks import ResBlock
+from unienc_core.models.blocks import ResBlock, earlier_first, start_with_differences
 from unienc_core.models.site import NodeSite
-from unienc_core.registry import register
+from unienc_core.registry import Count, register
 
 # Keeps the first motions small. Five times as much does not train (measured), nor does 0.
 OUTPUT_SCALE = 0.01
-
-PairOrder = Literal["target_last", "temporal"]
 
 
 class _PoseHead(Head):
@@ -32,7 +29,8 @@ class _PoseHead(Head):
 
     With `pair_order: target_last` the six numbers are T_source_target as they come. With `temporal`
     the network sees every pair as (earlier, later) and estimates T_later_earlier; where the source
-    is the earlier frame that is inverted. The predictions mean the same in both.
+    is the earlier frame that is inverted. The predictions mean the same in both. Behind an encoder
+    of pairs it is the encoder that orders the frames, so the two must agree.
     """
 
     produces = ("axis_angle", "translation", "T_source_target")
@@ -41,18 +39,28 @@ class _PoseHead(Head):
         super().__init__()
         if site.view != "pair":
             raise WiringError(f"head '{site.name}': a pose head needs view: pair")
-        self.requires = ("source_offsets",) if pair_order == "temporal" else ()
+        self.temporal = pair_order == "temporal"
+        self.frames = site.frames[0]
+        if self.frames == 1 and self.temporal != site.temporal[0]:
+            found = "temporal" if site.temporal[0] else "target_last"
+            raise WiringError(
+                f"head '{site.name}': pair_order {pair_order}, but the encoder of pairs that it "
+                f"reads has pair_order {found}; give both the same"
+            )
+        self.requires = ("source_offsets",) if self.temporal else ()
 
     def forward(self, inputs: NodeInputs) -> Predictions:
         """Return `axis_angle` and `translation`, `M 3`, and `T_source_target`, `M 4 4`."""
         levels = inputs.pyramids[0].levels
-        if not self.requires:
+        if not self.temporal:
             axis_angle, translation = self.six_numbers(levels).split(3, -1)
         else:
-            source_first = inputs.values["source_offsets"].flatten() < 0
-            ordered = [_swap_frames(x, ~source_first) for x in levels]
-            axis_angle, translation = self.six_numbers(ordered).split(3, -1)
+            offsets = inputs.values["source_offsets"]
+            if self.frames == 2:
+                levels = [earlier_first(x, offsets) for x in levels]
+            axis_angle, translation = self.six_numbers(levels).split(3, -1)
             inverse = invert_T(make_T(axis_angle, translation))
+            source_first = offsets.flatten() < 0
             axis_angle = torch.where(source_first[:, None], -axis_angle, axis_angle)
             translation = torch.where(source_first[:, None], inverse[:, :3, 3], translation)
         return {
@@ -64,12 +72,6 @@ class _PoseHead(Head):
     def six_numbers(self, levels: list[Tensor]) -> Tensor:
         """Map a pair's levels to axis-angle and translation, `M 6`, in at least float32."""
         raise NotImplementedError
-
-
-def _swap_frames(x: Tensor, where: Tensor) -> Tensor:
-    """Swap the two frames along the channels of `M C h w` for the samples in `where`."""
-    first, second = x.chunk(2, 1)
-    return torch.where(where[:, None, None, None], torch.cat([second, first], 1), x)
 
 
 class _SixNumbers(nn.Module):
@@ -104,18 +106,6 @@ class _SixNumbers(nn.Module):
         return OUTPUT_SCALE * widen(out).mean((2, 3))[:, :6]
 
 
-def _start_with_differences(mix: nn.Conv2d, frame_channels: int) -> None:
-    """Let half of the outputs of a mixing layer start as source minus target.
-
-    Two neighbouring frames are nearly equal: in random mixtures of them the motion is a few percent
-    of what a batch norm then scales, and a network trained from scratch takes long to find it.
-    """
-    half = mix.out_channels // 2
-    with torch.no_grad():
-        source = mix.weight[:half, -2 * frame_channels : -frame_channels]
-        mix.weight[:half, -frame_channels:] = -source
-
-
 @register("head", "multi_scale")
 class MultiScalePose(_PoseHead):
     """Pose from all levels of both frames, fine to coarse (Fig. 2b, Nguyen et al.).
@@ -137,9 +127,9 @@ class MultiScalePose(_PoseHead):
         self,
         site: NodeSite,
         *,
-        widths: tuple[int, ...] = (64, 128, 256, 512),
-        blocks: int = 2,
-        squeeze: int = 256,
+        widths: tuple[Count, ...] = (64, 128, 256, 512),
+        blocks: Count = 2,
+        squeeze: Count = 256,
         pair_order: PairOrder = "target_last",
     ) -> None:
         super().__init__(site, pair_order)
@@ -155,7 +145,8 @@ class MultiScalePose(_PoseHead):
         for channels, width in zip(spec.channels[-len(widths) :], widths, strict=True):
             rest = (ResBlock(width, width) for _ in range(blocks - 1))
             mix = nn.Conv2d(before + channels, width, 1)
-            _start_with_differences(mix, channels // 2)
+            if self.frames == 2:
+                start_with_differences(mix, channels // 2)
             self.stages.append(nn.Sequential(mix, ResBlock(width, width, stride=2), *rest))
             before = width
         self.decode = _SixNumbers(before, frames=1, width=squeeze)
@@ -179,21 +170,15 @@ class SingleScalePose(_PoseHead):
     Args:
         site: Where the head stands.
         squeeze: Channels of the convolutions.
-        pair_order: `target_last`, or `temporal` (see `_PoseHead`), which needs features of frames.
+        pair_order: `target_last`, or `temporal` (see `_PoseHead`).
     """
 
     def __init__(
-        self, site: NodeSite, *, squeeze: int = 256, pair_order: PairOrder = "target_last"
+        self, site: NodeSite, *, squeeze: Count = 256, pair_order: PairOrder = "target_last"
     ) -> None:
         super().__init__(site, pair_order)
-        frames = site.frames[0]
-        if frames == 1 and pair_order == "temporal":
-            raise WiringError(
-                f"head '{site.name}': pair_order temporal swaps features of frames, but the head "
-                "reads an encoder of pairs"
-            )
-        channels = site.only_pyramid().channels[-1] // frames
-        self.decode = _SixNumbers(channels, frames, squeeze)
+        channels = site.only_pyramid().channels[-1] // self.frames
+        self.decode = _SixNumbers(channels, self.frames, squeeze)
 
     def six_numbers(self, levels: list[Tensor]) -> Tensor:
         """Map a pair's levels to axis-angle and translation, `M 6`."""

@@ -8,12 +8,13 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from unienc_core.contracts import Head, NodeInputs, Predictions, PyramidSpec
+from unienc_core.contracts import Head, NodeInputs, Predictions
 from unienc_core.errors import WiringError
 from unienc_core.geometry.precision import widen
 from unienc_core.models.blocks import ConvELU, upsample_nearest
+from unienc_core.models.decoder_steps import decoder_steps
 from unienc_core.models.site import NodeSite
-from unienc_core.registry import register
+from unienc_core.registry import Count, register
 
 Norm = Literal["none", "batch"]
 
@@ -43,7 +44,7 @@ class UNetDepth(Head):
         self,
         site: NodeSite,
         *,
-        channels: tuple[int, ...] = (16, 32, 64, 128, 256),
+        channels: tuple[Count, ...] = (16, 32, 64, 128, 256),
         scales: int = 4,
         norm: Norm = "none",
         resolution: Literal["full", "half"] = "full",
@@ -57,7 +58,7 @@ class UNetDepth(Head):
                 f"pixels at stride {spec.strides[-1]}"
             )
         finest = 1 if resolution == "full" else 2
-        steps = _decoder_steps(spec, finest, site.name)
+        steps = decoder_steps(spec, finest, site.name)
         if len(channels) != len(steps):
             raise WiringError(
                 f"head '{site.name}': {len(channels)} widths in channels, but a pyramid of strides "
@@ -120,30 +121,3 @@ class _UpBlock(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         x = upsample_nearest(self.before(x), self.factor)
         return self.after(x if skip is None else torch.cat([x, skip], 1))
-
-
-def _decoder_steps(spec: PyramidSpec, finest: int, name: str) -> list[tuple[int, int | None]]:
-    """Return (stride, index of the skip level or None) of each block, coarse to fine."""
-    steps: list[tuple[int, int | None]] = []
-    stride = spec.strides[-1]
-    for level in reversed(range(len(spec.strides) - 1)):
-        if spec.strides[level] < finest:
-            break
-        steps += [(s, None) for s in _halvings(stride, spec.strides[level], name)[:-1]]
-        stride = spec.strides[level]
-        steps.append((stride, level))
-    steps += [(s, None) for s in _halvings(stride, finest, name) if s != stride]
-    return steps
-
-
-def _halvings(start: int, stop: int, name: str) -> list[int]:
-    """Return the strides from below `start` to `stop`, each half of the one before."""
-    if start == stop:
-        return [stop]
-    strides, stride = [], start
-    while stride > stop and stride % 2 == 0:
-        stride //= 2
-        strides.append(stride)
-    if stride != stop:
-        raise WiringError(f"head '{name}': strides {start} and {stop} are not powers of two apart")
-    return strides
