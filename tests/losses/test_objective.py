@@ -136,6 +136,14 @@ def test_a_term_runs_on_every_stream_that_offers_its_keys_pooled_over_samples():
     assert bound(values, ["a"], StepContext())[0].item() == 11.0
 
 
+def test_a_listed_stream_that_lacks_a_key_is_an_error():
+    term = {"type": "test_value", "streams": ["triplets", "other"]}
+    objective = Objective(preset({"a": term}, ("triplets", "other")))
+    values = {"triplets": {"x": torch.tensor([1.0])}, "other": {"z": torch.tensor([1.0])}}
+    with pytest.raises(WiringError, match=r"terms.a.streams: 'other' lacks x, which the term"):
+        objective(values, ["a"], StepContext())
+
+
 def test_invalid_samples_do_not_count_and_send_no_gradient():
     objective = Objective(preset({"a": {"type": "test_value"}}))
     x = torch.tensor([1.0, float("nan"), 5.0], requires_grad=True)

@@ -78,6 +78,27 @@ def test_moving_depth_towards_the_truth_lowers_the_loss(factor):
     assert loss(1.0).mean() < loss(nearer).mean()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("factor", [0.95, 1.05])
+def test_every_scale_of_disparity_is_pushed_towards_the_truth_all_over_the_image(factor, dtype):
+    """Depth too large: descent raises the disparity, so the gradient is negative; and back."""
+    values = {key: value.to(dtype) for key, value in plane_values(H=37, W=61).items()}
+    spec = DepthSpec(min=0.5, max=50.0)
+    disparity = camera.depth_to_disparity(values["depth_gt"] * factor, 0.5, 50.0)
+    sizes = ((37, 61), (19, 31), (10, 16))
+    scales = [
+        torch.nn.functional.interpolate(disparity, size, mode="bilinear").requires_grad_()
+        for size in sizes
+    ]
+    made = synthesise(values | {"disparity_scales": scales}, "ego", spec, (37, 61))
+    loss = Photometric(automask=False)(made, StepContext())
+    for gradient in torch.autograd.grad(loss.sum(), scales):
+        wanted = np.sign(factor - 1) * -gradient
+        assert (wanted.sum((1, 2, 3)) > 0).all()
+        blocks = torch.nn.functional.adaptive_avg_pool2d(wanted, (3, 5))
+        assert (blocks > 0).double().mean() > 0.8
+
+
 @pytest.mark.parametrize("part", ["axis_angle", "translation"])
 def test_following_the_pose_gradient_leads_towards_the_truth(part):
     values = plane_values()

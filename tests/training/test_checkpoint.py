@@ -14,6 +14,7 @@ from training_toys import toy_preset
 
 from unienc_core import checkpoint as cp
 from unienc_core.errors import CheckpointError, DataError, ResourceError, UsageError
+from unienc_core.sealing import seal
 from unienc_core.tensors import MAX_HEADER_BYTES, read_tensors, write_tensors
 
 
@@ -99,7 +100,7 @@ def test_no_intact_checkpoint(tmp_path):
 def test_other_format_is_named(tmp_path):
     path = save(tmp_path)
     state = {**cp.load_checkpoint(path).state, "format": 99}
-    (path / "state.json").write_bytes(cp._seal(state))
+    (path / "state.json").write_bytes(seal(state))
     with pytest.raises(CheckpointError, match="format 99, this version reads 1"):
         cp.load_checkpoint(path)
 

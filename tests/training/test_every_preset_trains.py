@@ -1,33 +1,31 @@
-"""Every shipped preset goes through the real trainer: one step, a checkpoint, and back."""
+"""Every shipped preset goes through the real trainer: a step a stage, a checkpoint, and back."""
 
+import numpy as np
 import pytest
 from tiny_store import write_tiny_store
 
-from unienc_core.checkpoint import load_checkpoint, load_tensors
-from unienc_core.contracts import Reporter
+from unienc_core.checkpoint import list_checkpoints, load_checkpoint, load_tensors
+from unienc_core.contracts import Progress, Reporter
+from unienc_core.inference.predictor import load_predictor
 from unienc_core.models.network import build_network
 from unienc_core.presets import load_preset, preset_names
 from unienc_core.workflows.train import train
 
-# Full-size encoders at the depth and width that a test can afford.
-SMALLER = {
-    "swin_tiny_patch4_window7_224": [
-        "network.encoders.main.options.pretrained=false",
-        "network.encoders.main.options.model_args={embed_dim: 24, depths: [2, 2, 2, 2]}",
-        "network.heads.pose.options.widths=[8, 8, 16, 16]",
-    ],
-}
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store that every preset trains on."""
+    return write_tiny_store(tmp_path_factory.mktemp("presets") / "store")
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_one_step_is_trained_and_saved(name, tmp_path):
-    backbone = load_preset(name).network.encoders["main"].options["name"]
-    overrides = [*SMALLER.get(backbone, []), "stages.0.steps=1", "image_size=[64, 128]"]
-    store = write_tiny_store(tmp_path / "store")
+def test_every_stage_is_trained_and_saved(name, store, smaller, tmp_path):
+    stages = len(load_preset(name).stages)
+    overrides = [*smaller(name), *(f"stages.{i}.steps=1" for i in range(stages))]
     report = train(
         name, [store], out=tmp_path / "run", overrides=overrides, device="cpu", workers=0
     )
-    assert report["steps"] == 1
+    assert report["steps"] == stages
     assert report["loss"] > 0
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.preset == load_preset(name, overrides)
@@ -35,8 +33,48 @@ def test_one_step_is_trained_and_saved(name, tmp_path):
     load_tensors(network, checkpoint.model_tensors(), "checkpoint")
 
 
-def test_a_finished_run_starts_over_only_when_told_to(tmp_path):
-    store = write_tiny_store(tmp_path / "store")
+@pytest.mark.parametrize(
+    ("convention", "nearest", "farthest"), [("scaled", 0.1, 1 / 0.1099), ("inverse", 1.0, 100.0)]
+)
+def test_a_mean_of_bins_is_depth_in_both_conventions(
+    store, smaller, tmp_path, convention, nearest, farthest
+):
+    overrides = [*smaller("unified-kitti-tiny"), "stages.0.steps=2"]
+    overrides += [f"depth.convention={convention}"]
+    run = {"out": tmp_path / "run", "device": "cpu", "workers": 0}
+    assert train("unified-kitti-tiny", [store], overrides=overrides, **run)["loss"] > 0
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 80, 3), np.uint8)
+    made = load_predictor(tmp_path / "run", "cpu").predict((images[0], images[1]))
+    assert made.T_previous_current is not None
+    assert made.depth.shape == (48, 80)
+    assert nearest < made.depth.min() < made.depth.max() < farthest
+    inverse = made.disparity if convention == "inverse" else 0.01 + 9.99 * made.disparity
+    np.testing.assert_allclose(made.depth_at(made.disparity.shape), 1 / inverse, rtol=1e-5)
+
+
+def test_torn_and_resumed_skip_attention_ends_in_the_same_bytes(store, smaller, tmp_path):
+    """The decoder and the encoder of pairs keep nothing that a checkpoint does not hold."""
+    overrides = [*smaller("unified-sep-tiny"), "stages.0.steps=3"]
+
+    def run(out, tell=lambda progress: None):
+        options = {"device": "cpu", "workers": 0, "checkpoint_every": 1}
+        reporter = Reporter(progress=tell)
+        train(
+            "unified-sep-tiny", [store], out=out, overrides=overrides, reporter=reporter, **options
+        )
+        return (list_checkpoints(out / "checkpoints")[-1] / "model.safetensors").read_bytes()
+
+    def tear(progress: Progress):
+        if progress.done == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(tmp_path / "torn", tear)
+    assert list_checkpoints(tmp_path / "torn" / "checkpoints"), "torn before anything was saved"
+    assert run(tmp_path / "torn") == run(tmp_path / "whole")
+
+
+def test_a_finished_run_starts_over_only_when_told_to(store, tmp_path):
     out = tmp_path / "run"
     again = {"out": out, "device": "cpu", "workers": 0}
     sets = ["image_size=[64, 128]", "stages.0.steps=1"]

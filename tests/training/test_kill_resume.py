@@ -11,39 +11,12 @@ from pathlib import Path
 
 import pytest
 from tiny_store import write_tiny_store
+from training_runs import PRESET
 
 from unienc_core.checkpoint import list_checkpoints
 from unienc_core.contracts import Reporter
 from unienc_core.errors import UniencError
 from unienc_core.workflows.train import train
-
-PRESET = """
-name: smallest
-image_size: [64, 96]
-network:
-  encoders:
-    main:
-      type: timm
-      options:
-        name: resnet18
-        model_args: {channels: [8, 8, 8, 8], stem_width: 8, drop_path_rate: 0.1}
-  heads:
-    depth: {type: unet, reads: [main], options: {channels: [8, 8, 8, 8, 8], scales: 1}}
-    pose:
-      type: multi_scale
-      reads: [main]
-      view: pair
-      options: {widths: [8, 8, 8, 8], squeeze: 8}
-streams:
-  triplets: {kind: triplets, batch_size: 2}
-terms:
-  photometric: {}
-  smooth: {weight: 1e-3}
-optimizer: {lr: 3e-4, clip_norm: 1.0}
-stages:
-  - {name: start, steps: 30, terms: [photometric, smooth], trains: ["heads.*"]}
-  - {name: all, steps: 50, terms: [photometric, smooth], schedule: {type: tail}}
-"""
 
 
 def run(preset: Path, store: Path, out: Path, workers: int, reached=None) -> dict:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from training_toys import ENVIRONMENT, toy_preset
 
-from unienc_core.errors import ResourceError, UsageError
+from unienc_core.errors import DataError, IntegrityError, Interrupted, ResourceError, UsageError
 from unienc_core.training.lock import LOCK, _this_process, folder_lock
 from unienc_core.training.run_dir import RunIdentity, check_run_folder, open_run_folder
 
@@ -40,17 +40,56 @@ def test_what_a_run_folder_holds(tmp_path):
 def test_finish_is_recorded(tmp_path):
     with open_run_folder(tmp_path, identity(), command="c", environment=ENVIRONMENT) as folder:
         assert folder.report is None
-        folder.finish({"loss": 1.0})
-    assert opened(tmp_path).report == {"loss": 1.0}
+        told = folder.finish({"loss": 1.0}, folder.checkpoints / "step-0000012")
+    assert opened(tmp_path).report == told
+    assert told["loss"] == 1.0
+
+
+def test_a_finished_run_tells_where_its_files_lie_now(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with open_run_folder(Path("run"), identity(), command="c", environment=ENVIRONMENT) as folder:
+        folder.finish({}, folder.checkpoints / "step-0000012")
+    monkeypatch.chdir(tmp_path)
+    assert opened(Path("here/run")).report == {
+        "run": "here/run",
+        "checkpoint": "here/run/checkpoints/step-0000012",
+        "curves": "here/run/curves.png",
+    }
+    (tmp_path / "here" / "run").rename(tmp_path / "moved")
+    assert opened(Path("moved")).report["checkpoint"] == "moved/checkpoints/step-0000012"
+
+
+@pytest.mark.parametrize(
+    ("error", "noted"),
+    [
+        (IntegrityError("three bad steps"), "three bad steps"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+        (Interrupted("saved"), None),
+        (KeyboardInterrupt(), None),
+    ],
+)
+def test_why_a_run_ended_is_noted_until_it_goes_on(tmp_path, error, noted):
+    def failure():
+        return json.loads((tmp_path / "run.json").read_text())["failure"]
+
+    with (
+        pytest.raises(type(error)),
+        open_run_folder(tmp_path, identity(), command="c", environment=ENVIRONMENT),
+    ):
+        raise error
+    assert failure() == noted
+    with open_run_folder(tmp_path, identity(), command="c", environment=ENVIRONMENT):
+        assert failure() is None
 
 
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (identity(seed=1), "seed: 0 there, 1 asked"),
-        (identity(data=("bb",)), 'data.0: "aa" there, "bb" asked'),
-        (identity(data=("aa", "bb")), "data: "),
-        (identity(lr=0.5), "preset.optimizer.lr: 0.01 there, 0.5 asked"),
+        (identity(seed=1), "seed is 0 there, 1 asked"),
+        (identity(data=("bb",)), 'data.0 is "aa" there, "bb" asked'),
+        (identity(data=("aa", "bb")), "data is "),
+        (identity(lr=0.5), "preset.optimizer.lr is 0.01 there, 0.5 asked"),
     ],
 )
 def test_another_run_is_refused_and_the_difference_named(tmp_path, other, named):
@@ -80,10 +119,11 @@ def test_starting_over_deletes_only_the_run(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     (tmp_path / "checkpoints" / "step-0000001").mkdir(parents=True)
     (tmp_path / "curves.png").write_bytes(b"old")
+    (tmp_path / "tensorboard").mkdir()
     opened(tmp_path, identity(seed=1), fresh=True)
     assert json.loads((tmp_path / "run.json").read_text())["seed"] == 1
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    for name in ("metrics.jsonl", "curves.png", "checkpoints/step-0000001"):
+    for name in ("metrics.jsonl", "curves.png", "checkpoints/step-0000001", "tensorboard"):
         assert not (tmp_path / name).exists()
 
 
@@ -177,7 +217,39 @@ def test_when_a_lock_is_stale(tmp_path, changes, stale):
             pass
 
 
+def test_a_lock_of_another_host_can_be_forced_and_that_of_a_live_process_cannot(tmp_path):
+    (tmp_path / LOCK).write_text(json.dumps({**_this_process(), "host": "elsewhere"}))
+    with pytest.raises(UsageError, match=f"process {os.getpid()} on elsewhere.*--force-unlock"):
+        opened(tmp_path)
+    said = []
+    opened(tmp_path, force_unlock=True, say=said.append)
+    assert "taking over from" in said[0]
+    (tmp_path / LOCK).write_text(json.dumps(_this_process()))
+    with pytest.raises(UsageError, match="in use by"):
+        opened(tmp_path, force_unlock=True)
+
+
 def test_an_unreadable_lock_does_not_block(tmp_path):
     (tmp_path / LOCK).write_text("")
     with folder_lock(tmp_path):
         pass
+
+
+def test_a_record_of_an_older_version_lacks_what_nobody_could_ask_for_then(tmp_path):
+    opened(tmp_path)
+    (tmp_path / "checkpoints" / "step-0000001").mkdir(parents=True)
+    record = json.loads((tmp_path / "run.json").read_text())
+    for key in ("init", "failure"):
+        record.pop(key, None)
+    del record["preset"]["optimizer"]["max_bad_steps"]
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    opened(tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text()) == record
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"name": "x"}', '{"name": 3}'])
+def test_a_damaged_record_is_refused(tmp_path, text):
+    opened(tmp_path)
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(DataError, match="run.json: not the record of a run"):
+        opened(tmp_path)

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from unienc_core.presets import Preset, preset_from_dict
+from unienc_core.training.distributed import World, shared_run_folder
 from unienc_core.training.module import TrainModule
-from unienc_core.training.run_dir import RunIdentity, open_run_folder
+from unienc_core.training.run_dir import RunIdentity
 from unienc_core.training.trainer import Trainer, resume_point
 
 ENVIRONMENT = {"torch": "t", "device": "cpu", "cpu": "c", "threads": 1}
@@ -87,22 +88,27 @@ def toy_module(preset: Preset, width: int = 4) -> TrainModule:
 
 
 def toy_run(path: Path, preset: Preset | None = None, *, fresh=False, reporter=None, **options):
-    """Train the toy in a run folder, resuming what lies there; return the trainer."""
+    """Train the toy in a run folder, resuming what lies there; return the trainer.
+
+    Of several processes (`world`) each calls this.
+    """
     preset = preset or toy_preset()
     draws = options.pop("draws", toy_draws)
-    width = options.pop("width", 4)
+    module = options.pop("module", None) or toy_module(preset, options.pop("width", 4))
+    world = options.setdefault("world", World())
     say = reporter.say if reporter else lambda line: None
     identity = RunIdentity(preset, seed=0, data=())
-    with open_run_folder(
-        path, identity, command="toy", environment=ENVIRONMENT, fresh=fresh, say=say
-    ) as folder:
+    opened = shared_run_folder(
+        world, path, identity, command="toy", environment=ENVIRONMENT, fresh=fresh, say=say
+    )
+    with opened as folder:
         trainer = Trainer(
-            toy_module(preset, width),
+            module,
             preset,
             draws,
             folder,
             seed=0,
-            resume=resume_point(folder, say),
+            resume=resume_point(folder, say, world),
             reporter=reporter,
             **options,
         )

@@ -48,20 +48,27 @@ class Objective(nn.Module):
         return {source for key in keys for source in MADE_FROM.get(key, (key,))}
 
     def streams_of(self, name: str, offered: Mapping[str, Collection[str]]) -> list[str]:
-        """Return the streams that a term runs on: those that offer every key it reads.
+        """Return the streams that a term runs on: its own list, or all that offer what it reads.
 
         Args:
             name: The term.
             offered: Stream name to its keys; synthesised keys need not be listed.
 
         Raises:
-            WiringError: If there is none, saying what each stream lacks.
+            WiringError: If a listed stream lacks a key, or no stream offers all of them.
         """
         required = self._term(name).requires
-        asked = self.specs[name].streams or tuple(offered)
+        listed = self.specs[name].streams
+        asked = tuple(offered) if listed is None else listed
         lacks = {
             stream: _missing(required, offered[stream]) for stream in asked if stream in offered
         }
+        for stream, missing in lacks.items():
+            if listed is not None and missing:
+                raise WiringError(
+                    f"terms.{name}.streams: '{stream}' lacks {', '.join(missing)}, which the term "
+                    "reads; take it off the list, or add a head or a label"
+                )
         found = [stream for stream, missing in lacks.items() if not missing]
         if not found:
             gaps = "; ".join(f"'{s}' lacks {', '.join(missing)}" for s, missing in lacks.items())
@@ -87,24 +94,48 @@ class Objective(nn.Module):
 
         Returns:
             The scalar to minimise, and detached scalars for the log: ``loss/<term>`` without
-            weight, ``loss/total``, and ``<term>/<name>`` for what a term reports of itself.
+            weight, ``loss/total``, and ``<term>/<name>`` for what a term reports of itself. Of
+            several processes, the average over them counts.
 
         Raises:
             WiringError: If a term finds no stream.
         """
-        losses: dict[str, Tensor] = {}
         logs: dict[str, Tensor] = {}
         with torch.autocast(_device_type(values_by_stream), enabled=False):
-            for name in stage_terms:
-                losses[name] = self._loss(name, values_by_stream, context)
-                logs[f"loss/{name}"] = losses[name].detach()
-                notes = self._term(name).logs
-                logs |= {f"{name}/{key}": note.detach() for key, note in notes.items()}
+            losses = self._losses(values_by_stream, stage_terms, context)
             total = self.balancing({n: self._weight(n, context) * x for n, x in losses.items()})
+        for name, loss in losses.items():
+            logs[f"loss/{name}"] = loss.detach()
+            notes = self._term(name).logs
+            logs |= {f"{name}/{key}": note.detach() for key, note in notes.items()}
         logs["loss/total"] = total.detach()
         return total, logs
 
-    def _loss(self, name: str, values_by_stream: StreamValues, context: StepContext) -> Tensor:
+    def _losses(
+        self, values_by_stream: StreamValues, names: Sequence[str], context: StepContext
+    ) -> dict[str, Tensor]:
+        """Return the loss of each term.
+
+        Of several processes each has its own sum over the count of all, times their number: the
+        average over the processes, which training takes, is the mean over all valid samples.
+        """
+        losses: dict[str, Tensor] = {}
+        counts: dict[str, Tensor] = {}
+        for name in names:
+            losses[name], count = self._run(name, values_by_stream, context)
+            if count is not None:
+                counts[name] = count
+        if counts:
+            # Without any valid sample the loss is a zero that still belongs to the graph.
+            pooled = context.sum_over_processes(torch.stack(list(counts.values()))).clamp(min=1)
+            for name, count in zip(counts, pooled.unbind(), strict=True):
+                losses[name] = losses[name] * context.processes / count
+        return losses
+
+    def _run(
+        self, name: str, values_by_stream: StreamValues, context: StepContext
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return a term's sum over its valid samples and their count; or its scalar and None."""
         term = self._term(name)
         summed, counts, scalars = [], [], []
         for stream in self.streams_of(name, values_by_stream):
@@ -122,9 +153,8 @@ class Objective(nn.Module):
             summed.append(torch.where(valid, loss, 0.0).sum())
             counts.append(valid.sum())
         if scalars:
-            return torch.stack(scalars).mean()
-        # Without any valid sample the loss is a zero that still belongs to the graph.
-        return torch.stack(summed).sum() / torch.stack(counts).sum().clamp(min=1)
+            return torch.stack(scalars).mean(), None
+        return torch.stack(summed).sum(), torch.stack(counts).sum()
 
     def _weight(self, name: str, context: StepContext) -> float:
         spec = self.specs[name]

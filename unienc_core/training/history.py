@@ -12,6 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unienc_core.errors import DataError
+
+LONGEST_LINE = 1 << 18
+"""More bytes than any line of the log has."""
+
 
 class Window:
     """Running sums of logged values, kept on their device until a line is due."""
@@ -65,11 +70,7 @@ class History:
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line; a number that JSON cannot say becomes null."""
-        plain = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in line.items()
-        }
-        self._file.write(json.dumps(plain) + "\n")
+        self._file.write(json.dumps(plain(line)) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
@@ -83,6 +84,49 @@ class History:
     def __exit__(self, *error: object) -> None:
         """Close the file."""
         self._file.close()
+
+
+def plain(value: Any) -> Any:
+    """Return plain data in which each number that JSON cannot say has become None."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read a ``metrics.jsonl``; a last line that is still being written is left out.
+
+    Raises:
+        DataError: If there is no such file, or a line of it is not of a log.
+    """
+    try:
+        return [_parse(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: not a training log ({error})") from None
+
+
+def last_line(path: Path) -> dict[str, Any]:
+    """Return the last whole line of a ``metrics.jsonl``, empty where there is none yet.
+
+    Raises:
+        DataError: If it is not of a log.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LONGEST_LINE))
+            lines = file.read().split(b"\n")[:-1]
+        return _parse(lines[-1]) if lines else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: not a training log ({error})") from None
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    line = plain(json.loads(raw))
+    return {**line, "step": int(line["step"]), "stage": str(line["stage"])}
 
 
 def _truncate_after(path: Path, last_step: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,12 +72,15 @@ class Logbook:
         counters: What is counted over the whole run.
         clock: Where the time of this process went.
         monitor: Watches for collapse.
+        followers: Each is given every line of the log once it is written.
     """
 
     def __init__(self, total: int, reporter: Reporter) -> None:
         self.counters, self.clock, self.monitor = Counters(), Clock(), CollapseMonitor()
+        self.followers: list[Callable[[Mapping[str, Any]], None]] = []
         self._total, self._reporter = total, reporter
-        self._window, self._line_clock = Window(), Clock()
+        self._window, self._window_steps = Window(), 0
+        self._line_clock = Clock()  # of this process: a window may have begun in another one
 
     def add(self, result: StepResult, seconds: float, waited: float) -> None:
         """Take one finished step.
@@ -90,6 +93,7 @@ class Logbook:
         counters = self.counters
         counters.step += 1
         counters.seconds += seconds
+        self._window_steps += 1
         for clock in (self.clock, self._line_clock):
             clock.add(seconds, waited)
         if result.taken:
@@ -99,26 +103,30 @@ class Logbook:
             counters.bad_steps += 1
             counters.bad_in_a_row += 1
 
-    def write_line(self, history: History, stage: str, rate: float) -> None:
-        """Write the means since the last line, and look at the vital signs."""
+    def write_line(self, history: History | None, stage: str, rate: float) -> None:
+        """Write the means since the last line, if there is a file, and look at the vital signs."""
         means, counters = self._window.means(), self.counters
-        history.write(
-            {
-                "step": counters.step,
-                "stage": stage,
-                **means,
-                "lr": rate,
-                "bad_steps": counters.bad_steps,
-                "step_seconds": round(self._line_clock.step_seconds, 4),
-                "wait_share": round(self._line_clock.wait_share, 4),
-                "time": round(time.time(), 2),
-            }
-        )
-        for warning in self.monitor.update(means, self._line_clock.steps, counters.step):
+        warnings = self.monitor.update(means, self._window_steps, counters.step)
+        line = {
+            "step": counters.step,
+            "stage": stage,
+            **means,
+            "lr": rate,
+            "bad_steps": counters.bad_steps,
+            "step_seconds": round(self._line_clock.step_seconds, 4),
+            "wait_share": round(self._line_clock.wait_share, 4),
+            "time": round(time.time(), 2),
+            **({"warnings": warnings} if warnings else {}),
+        }
+        if history is not None:
+            history.write(line)
+        for follow in self.followers:
+            follow(line)
+        for warning in warnings:
             self._reporter.say(warning)
         counters.loss = means.get("loss/total", counters.loss)
         self._window.clear()
-        self._line_clock = Clock()
+        self._window_steps, self._line_clock = 0, Clock()
 
     def report(self, stage: str, loss: float | None = None) -> None:
         """Report progress; rate and time left follow from it."""
@@ -130,7 +138,7 @@ class Logbook:
         return {
             **vars(self.counters),
             "window": self._window.state(),
-            "window_steps": self._line_clock.steps,
+            "window_steps": self._window_steps,
             "monitor": self.monitor.state(),
         }
 
@@ -138,5 +146,5 @@ class Logbook:
         """Continue from what `state` returned."""
         self.counters = Counters(**{key: state[key] for key in vars(self.counters)})
         self._window.restore(state["window"], device)
-        self._line_clock.steps = state["window_steps"]
+        self._window_steps = state["window_steps"]
         self.monitor.restore(state["monitor"])

@@ -4,49 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from unienc_core.checkpoint import list_checkpoints, remove_unfinished
 from unienc_core.contracts import Say, say_nothing
-from unienc_core.errors import ResourceError, UsageError
-from unienc_core.files import write_atomic
-from unienc_core.presets import Preset, dump_preset
+from unienc_core.errors import Interrupted, PresetError, ResourceError, UsageError, differences
+from unienc_core.files import check_writable, write_atomic
+from unienc_core.presets import dump_preset, preset_from_dict
 from unienc_core.training.lock import LOCK, folder_lock
-
-RUN, PRESET, COMMAND, ENVIRONMENT = "run.json", "preset.yaml", "command.txt", "environment.json"
-METRICS, CURVES, CHECKPOINTS = "metrics.jsonl", "curves.png", "checkpoints"
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """What makes a run the same run: repeat these and it resumes.
-
-    Attributes:
-        preset: Resolved preset.
-        seed: Seed of everything.
-        data: SHA-256 of each store's manifest, in order.
-        weights: SHA-256 of the file of initial weights, if one was given.
-    """
-
-    preset: Preset
-    seed: int
-    data: tuple[str, ...]
-    weights: str | None = None
-
-    def record(self) -> dict[str, Any]:
-        """Return it as JSON-able data."""
-        return {
-            "preset": self.preset.model_dump(mode="json"),
-            "seed": self.seed,
-            "data": list(self.data),
-            "weights": self.weights,
-        }
+from unienc_core.training.run_record import (
+    CHECKPOINTS,
+    COMMAND,
+    CURVES,
+    ENVIRONMENT,
+    METRICS,
+    PRESET,
+    RUN,
+    TENSORBOARD,
+    RunIdentity,
+    read_record,
+)
 
 
 class RunFolder:
@@ -72,13 +53,42 @@ class RunFolder:
         return self.path / CURVES
 
     @property
-    def report(self) -> dict[str, Any] | None:
-        """The report of the finished run, or None while it is not finished."""
-        return self._record["report"]
+    def tensorboard(self) -> Path:
+        """Folder of its TensorBoard event files, if it is tracked so."""
+        return self.path / TENSORBOARD
 
-    def finish(self, report: Mapping[str, Any]) -> None:
-        """Record that the run is done."""
-        self._record |= {"finished_at": time.time(), "report": dict(report)}
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """The report of the finished run, or None while it is not finished.
+
+        Its paths are those of the folder as it was opened, wherever it lay when it was written.
+        """
+        report = self._record["report"]
+        return None if report is None else self._placed(report)
+
+    def finish(self, report: Mapping[str, Any], final: Path) -> dict[str, Any]:
+        """Record that the run is done, and return its report with the places of its files.
+
+        Args:
+            report: What it has to say, JSON-able.
+            final: Its last checkpoint.
+        """
+        record = {**report, "checkpoint": f"{CHECKPOINTS}/{final.name}", "curves": CURVES}
+        self._write(finished_at=time.time(), report=record)
+        return self._placed(record)
+
+    def note_failure(self, reason: str | None) -> None:
+        """Record why the run ended before its time, or that it goes on."""
+        if self._record.get("failure") != reason:
+            self._write(failure=reason)
+
+    def _placed(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        final = self.checkpoints / Path(report["checkpoint"]).name
+        places = {"run": self.path, "checkpoint": final, "curves": self.curves}
+        return {**report, **{name: str(path) for name, path in places.items()}}
+
+    def _write(self, **changes: Any) -> None:
+        self._record |= changes
         write_atomic(self.path / RUN, _json(self._record))
 
 
@@ -91,12 +101,7 @@ def check_run_folder(path: Path, identity: RunIdentity, *, fresh: bool = False) 
     """
     if not (fresh and (path / RUN).exists()):
         _check_same(path, identity)
-    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):  # permissions alone do not tell
-            pass
-    except OSError as error:
-        raise ResourceError(f"{path}: cannot be written ({error.strerror})") from None
+    check_writable(path)
 
 
 @contextmanager
@@ -107,9 +112,10 @@ def open_run_folder(
     command: str,
     environment: Mapping[str, Any],
     fresh: bool = False,
+    force_unlock: bool = False,
     say: Say = say_nothing,
 ) -> Iterator[RunFolder]:
-    """Make or reopen a run folder and keep others out of it.
+    """Make or reopen a run folder and keep others out of it; an error that leaves it is noted.
 
     Args:
         path: The folder.
@@ -117,6 +123,7 @@ def open_run_folder(
         command: Command line that repeats it.
         environment: Versions, device, threads: recorded, and compared on resume.
         fresh: Start over, deleting the run that lies there.
+        force_unlock: Take it over from a process of another host; see `folder_lock`.
         say: Told what was found and cleaned.
 
     Raises:
@@ -127,7 +134,7 @@ def open_run_folder(
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(f"{path}: cannot make this folder ({error.strerror})") from None
-    with folder_lock(path, say):
+    with folder_lock(path, say, force_unlock=force_unlock):
         replaces = fresh and (path / RUN).exists()
         record = None if replaces else _check_same(path, identity)
         if record is None:
@@ -138,12 +145,28 @@ def open_run_folder(
                 **identity.record(),
                 "started_at": time.time(),
                 "finished_at": None,
+                "failure": None,
                 "report": None,
             }
             write_atomic(path / RUN, _json(record))
         _write_once(path, identity, command, environment, say)
         _clean(path, say)
-        yield RunFolder(path, record)
+        folder = RunFolder(path, record)
+        folder.note_failure(None)
+        with _noting_failure(folder):
+            yield folder
+
+
+@contextmanager
+def _noting_failure(folder: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception as error:
+        with suppress(OSError):  # what is wrong may be the disk
+            folder.note_failure(str(error) or type(error).__name__)
+        raise
 
 
 def _write_once(
@@ -160,9 +183,9 @@ def _write_once(
             write_atomic(path / name, content)
     first = json.loads((path / ENVIRONMENT).read_text(encoding="utf-8"))
     differing = [
-        f"{key} {first.get(key)} -> {environment[key]}"
-        for key in ("torch", "device", "cpu", "threads")
-        if first.get(key) != environment[key]
+        f"{key} {first.get(key, 1)} -> {environment.get(key, 1)}"
+        for key in ("torch", "device", "cpu", "threads", "processes")
+        if first.get(key, 1) != environment.get(key, 1)  # an early record is of one process
     ]
     if differing:
         say(f"resuming elsewhere ({', '.join(differing)}): the last bits may differ")
@@ -185,7 +208,8 @@ def _start_over(path: Path, say: Say) -> None:
     count = len(list_checkpoints(path / CHECKPOINTS))
     if count:
         say(f"starting over: deleting the run in {path} with its {count} checkpoint(s)")
-    shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
+    for name in (CHECKPOINTS, TENSORBOARD):
+        shutil.rmtree(path / name, ignore_errors=True)
     for name in (METRICS, CURVES, PRESET, COMMAND, ENVIRONMENT, RUN):  # the record last
         (path / name).unlink(missing_ok=True)
 
@@ -205,11 +229,9 @@ def _check_same(path: Path, identity: RunIdentity) -> dict[str, Any] | None:
                 "choose another --out"
             )
         return None
-    try:
-        record = json.loads((path / RUN).read_text(encoding="utf-8"))
-        differing = list(_differences(identity.record(), {k: record[k] for k in identity.record()}))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path / RUN}: not the record of a run ({error})") from None
+    record, asked = read_record(path), identity.record()
+    found = {key: record.get(key) for key in asked}
+    differing = list(differences({**found, "preset": _completed(record["preset"])}, asked))
     if differing and not list_checkpoints(path / CHECKPOINTS):
         return None
     if differing:
@@ -221,21 +243,12 @@ def _check_same(path: Path, identity: RunIdentity) -> dict[str, Any] | None:
     return record
 
 
-def _differences(wanted: Any, found: Any, where: str = "") -> Iterator[str]:
-    """Yield ``path: found there, asked now`` for every leaf that differs."""
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        for key in sorted({*wanted, *found}):
-            yield from _differences(wanted.get(key), found.get(key), f"{where}.{key}".lstrip("."))
-    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
-        for index, pair in enumerate(zip(wanted, found, strict=True)):
-            yield from _differences(*pair, f"{where}.{index}")
-    elif wanted != found:
-        yield f"{where}: {_short(found)} there, {_short(wanted)} asked"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 24 else f"{text[:20]}..."
+def _completed(preset: dict[str, Any]) -> dict[str, Any]:
+    """Return a recorded preset with the defaults of settings that were not known at its time."""
+    try:
+        return preset_from_dict(preset).model_dump(mode="json")
+    except PresetError:
+        return preset
 
 
 def _json(record: Mapping[str, Any]) -> bytes:

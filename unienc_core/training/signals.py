@@ -16,11 +16,11 @@ class StopFlag:
     Their death, which torch would raise in the middle of whatever runs, is expected from then on.
 
     Attributes:
-        received: Name of the signal that came, or None.
+        number: Of the signal that came, or 0.
     """
 
     def __init__(self) -> None:
-        self.received: str | None = None
+        self.number = 0
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> StopFlag:
@@ -41,7 +41,7 @@ class StopFlag:
         self._give_back()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number).name
+        self.number = number
         self._give_back()
         signal.signal(signal.SIGCHLD, _expected)
 

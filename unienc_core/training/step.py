@@ -16,7 +16,9 @@ from torch.optim import AdamW
 from unienc_core.contracts import Batch, StepContext
 from unienc_core.errors import WiringError
 from unienc_core.presets import OptimizerSpec, StageSpec
+from unienc_core.training.distributed import World
 from unienc_core.training.module import TrainModule
+from unienc_core.training.replicas import averaging, replicate
 from unienc_core.training.stages import schedule_factor
 
 
@@ -42,7 +44,16 @@ def step_seed(seed: int, step: int, rank: int = 0, draw: int = 0) -> int:
 
 
 class StageStepper:
-    """Takes the steps of one stage."""
+    """Takes the steps of one stage.
+
+    Args:
+        module: Network and objective, frozen as the stage wants them.
+        optimizer: Over what moves.
+        stage: The stage.
+        spec: Optimiser of the preset.
+        seed: Seed of the run.
+        world: The processes that share each batch; gradients, losses and logs are those of all.
+    """
 
     def __init__(
         self,
@@ -52,15 +63,16 @@ class StageStepper:
         spec: OptimizerSpec,
         *,
         seed: int,
-        rank: int = 0,
+        world: World | None = None,
     ) -> None:
         self._module = module
         self._optimizer = optimizer
         self._stage = stage
         self._spec = spec
-        self._seed, self._rank = seed, rank
+        self._seed, self._world = seed, world or World()
         self._device = next(module.network.parameters()).device
         self._statistics = _NormStatistics(module.network)
+        self._replica: nn.Module | None = None
 
     def rate(self, stage_step: int) -> float:
         """Return the scheduled rate at this step, before the backbone's factor."""
@@ -78,17 +90,19 @@ class StageStepper:
             stage_step: Step of the stage, from 0.
         """
         self._statistics.keep()
+        if self._replica is None:
+            self._replica = self._replicate(draws[0], step, stage_step)
         logs: dict[str, Tensor] = {}
         for draw, streams in enumerate(draws):
-            seed = step_seed(self._seed, step, self._rank, draw)
-            torch.manual_seed(seed)
-            context = StepContext(stage_step, self._stage.steps_per_ramp, seed)
-            total, found = self._module(to_device(streams, self._device), self._stage, context)
-            self._backward(total / len(draws))
+            last = draw == len(draws) - 1
+            with averaging(self._replica, last):
+                total, found = self._forward(self._replica, streams, step, stage_step, draw)
+                (total / len(draws)).backward()
             for name, value in {**found, "loss/total": total.detach()}.items():
                 part = value / len(draws)
                 logs[name] = logs[name] + part if name in logs else part
         logs["grad_norm"] = gradient_norm(self._optimizer)
+        logs = self._world.mean(logs)
         # The only wait for the device in a step: descending must not happen on a NaN.
         loss, norm = torch.stack([logs["loss/total"].float(), logs["grad_norm"].float()]).tolist()
         taken = math.isfinite(loss) and math.isfinite(norm)
@@ -99,13 +113,37 @@ class StageStepper:
         self._optimizer.zero_grad(set_to_none=True)
         return StepResult(logs, loss, taken)
 
-    def _backward(self, loss: Tensor) -> None:
-        if not loss.requires_grad:
+    def _forward(
+        self,
+        module: nn.Module,
+        streams: Mapping[str, Batch],
+        step: int,
+        stage_step: int,
+        draw: int = 0,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        seed = step_seed(self._seed, step, self._world.rank, draw)
+        torch.manual_seed(seed)
+        context = StepContext(
+            stage_step, self._stage.steps_per_ramp, seed, self._world.size, self._world.sum
+        )
+        total, found = module(to_device(streams, self._device), self._stage, context)
+        if not total.requires_grad:
             raise WiringError(
                 f"stages.{self._stage.name}: no term depends on a parameter that moves; "
                 "check its trains and terms"
             )
-        loss.backward()
+        return total, found
+
+    def _replicate(self, streams: Mapping[str, Batch], step: int, stage_step: int) -> nn.Module:
+        """Return what takes the module's place in this stage; trials leave no trace."""
+
+        def trial(module: nn.Module) -> Tensor:
+            return self._forward(module, streams, step, stage_step)[0]
+
+        replica = replicate(self._module, self._world, trial)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._statistics.put_back()
+        return replica
 
     def _descend(self, norm: Tensor, stage_step: int) -> None:
         if self._spec.clip_norm is not None:

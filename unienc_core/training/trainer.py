@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from signal import Signals
+from typing import Any, NoReturn
 
 from torch import Tensor
 
 from unienc_core.checkpoint import (
     Checkpoint,
     list_checkpoints,
+    load_checkpoint,
     load_tensors,
     newest_checkpoint,
     prune_checkpoints,
@@ -22,6 +25,7 @@ from unienc_core.contracts import Batch, Reporter, Say
 from unienc_core.errors import IntegrityError, Interrupted
 from unienc_core.files import require_space
 from unienc_core.presets import Preset
+from unienc_core.training.distributed import PeerError, World
 from unienc_core.training.history import History
 from unienc_core.training.logbook import STEPS_PER_LINE, Logbook
 from unienc_core.training.module import TrainModule
@@ -31,6 +35,7 @@ from unienc_core.training.optim import (
     optimizer_tensors,
     parameter_groups,
 )
+from unienc_core.training.replicas import share_batch_statistics
 from unienc_core.training.run_dir import RunFolder
 from unienc_core.training.signals import StopFlag
 from unienc_core.training.stages import Position, apply_stage, locate, moving_names
@@ -43,6 +48,8 @@ Draws = Callable[[int], Iterable[Draw]]
 """From the number of the first draw to that draw and all after it; a step may take several."""
 
 KEPT_CHECKPOINTS = 2
+_FAILED = 1000
+"""Beyond every signal's number: what processes agree on is the largest that any brings."""
 
 
 class Trainer:
@@ -60,6 +67,7 @@ class Trainer:
         facts: What each checkpoint's state shall say besides (JSON-able).
         checkpoint_every: Steps between checkpoints; default: a twentieth of the run, within
             100 to 1000.
+        world: The processes of the run; each has its own trainer, the lead's alone writes.
 
     Attributes:
         logbook: Counters, clock and warnings of the run.
@@ -83,9 +91,11 @@ class Trainer:
         describe: Callable[[int], str] = "draw {}".format,
         facts: Mapping[str, Any] | None = None,
         checkpoint_every: int | None = None,
+        world: World | None = None,
     ) -> None:
         for stage in preset.stages:
             moving_names(module.network, stage)
+        self._world = world or World()
         self._module, self._preset, self._draws, self._folder = module, preset, draws, folder
         self._seed, self._describe, self._facts = seed, describe, dict(facts or {})
         self._reporter = reporter or Reporter()
@@ -93,7 +103,9 @@ class Trainer:
         self._entered: int | None = None
         self._saved_step = resume.step if resume else None
         self.logbook = Logbook(preset.total_steps, self._reporter)
-        self._check_space()
+        share_batch_statistics(module.network, self._world, self._reporter.say)
+        if self._world.lead:
+            self._check_space()
         if resume is not None:
             self._restore(resume)
 
@@ -114,28 +126,22 @@ class Trainer:
         counters, total = self.logbook.counters, self._preset.total_steps
         if counters.step >= total:
             return
-        history = History(self._folder.metrics, counters.step)
-        with StopFlag() as stop, history:
+        history = History(self._folder.metrics, counters.step) if self._world.lead else None
+        with StopFlag() as stop, history or nullcontext():
             self.logbook.report("start")
             draws = iter(self._draws(counters.step * self._preset.optimizer.accumulate))
             while counters.step < total:
                 self._one_step(draws, history, stop)
                 yield counters.step
 
-    def _one_step(self, draws: Iterator[Draw], history: History, stop: StopFlag) -> None:
+    def _one_step(self, draws: Iterator[Draw], history: History | None, stop: StopFlag) -> None:
         started = time.perf_counter()
-        accumulate = self._preset.optimizer.accumulate
-        first_draw = self.logbook.counters.step * accumulate
+        first_draw = self.logbook.counters.step * self._preset.optimizer.accumulate
         position = locate(self._preset.stages, self.logbook.counters.step)
         stage = self._preset.stages[position.stage]
         if position.stage != self._entered:
             self._enter(position)
-        try:
-            drawn = [next(draws) for _ in range(accumulate)]
-        except Exception:
-            if stop.received:  # the same signal ended the loader's workers
-                self._leave(history, stop.received)
-            raise
+        drawn = self._fetch(draws, history, stop)
         waited = time.perf_counter() - started
         result = self._stepper.take(drawn, self.logbook.counters.step, position.step)
         self.logbook.add(result, time.perf_counter() - started, waited)
@@ -148,8 +154,24 @@ class Trainer:
         if ends or (step % self._every == 0 and result.taken):
             self._save(history)
         self.logbook.report(stage.name, result.loss)
-        if stop.received and step < self._preset.total_steps:
-            self._leave(history, stop.received)
+        if (reason := self._world.agree(stop.number)) and step < self._preset.total_steps:
+            self._leave(history, reason)
+
+    def _fetch(self, draws: Iterator[Draw], history: History | None, stop: StopFlag) -> list[Draw]:
+        """Return the draws of a step, if those of no process are missing."""
+        try:
+            drawn = [next(draws) for _ in range(self._preset.optimizer.accumulate)]
+        except Exception:
+            if not stop.number:
+                self._world.agree(_FAILED)
+                raise
+            drawn = None  # the same signal ended the loader's workers
+        outcome = self._world.agree(0 if drawn else stop.number)
+        if outcome == _FAILED:
+            raise PeerError
+        if drawn is None or outcome:
+            self._leave(history, outcome)
+        return drawn
 
     def _enter(self, position: Position) -> None:
         """Freeze, build the optimiser and set everything up for a stage."""
@@ -159,7 +181,9 @@ class Trainer:
             self._module.network, self._module.objective, spec, stage.lr or spec.lr
         )
         self._optimizer = build_optimizer(self._module, groups)
-        self._stepper = StageStepper(self._module, self._optimizer, stage, spec, seed=self._seed)
+        self._stepper = StageStepper(
+            self._module, self._optimizer, stage, spec, seed=self._seed, world=self._world
+        )
         self._entered = position.stage
         rates = ", ".join(f"{g.label} {g.lr:g} (decay {g.weight_decay:g})" for g in groups)
         self._reporter.say(
@@ -182,16 +206,17 @@ class Trainer:
                 f"{saved[-1] if saved else 'none'}; look at these items, or lower optimizer.lr"
             )
 
-    def _leave(self, history: History, reason: str) -> None:
+    def _leave(self, history: History | None, reason: int) -> NoReturn:
         self._save(history)
+        self._world.agree(0)  # the launcher ends all when one has left: not before it is saved
         raise Interrupted(
-            f"stopped by {reason} after step {self.logbook.counters.step} of "
+            f"stopped by {Signals(reason).name} after step {self.logbook.counters.step} of "
             f"{self._preset.total_steps}; saved in {self._folder.path}, the same command goes on"
         )
 
-    def _save(self, history: History) -> None:
+    def _save(self, history: History | None) -> None:
         """Save what a new process needs to end in the same bits, unless it lies there already."""
-        if self._saved_step == self.logbook.counters.step:
+        if history is None or self._saved_step == self.logbook.counters.step:
             return
         history.sync()
         objective = self._module.objective.state_dict()
@@ -237,14 +262,25 @@ class Trainer:
                 load_optimizer_tensors(self._optimizer, parts["adamw"], where)
 
 
-def resume_point(folder: RunFolder, say: Say) -> Checkpoint | None:
+def resume_point(folder: RunFolder, say: Say, world: World | None = None) -> Checkpoint | None:
     """Return the newest intact checkpoint of a run, or None if it has none yet.
 
-    Damaged ones are passed over, said, and renamed out of the way.
+    The lead chooses for all processes. Damaged ones are passed over, said, and renamed out of the
+    way.
 
     Raises:
         CheckpointError: If there are checkpoints but none is intact.
+        DataError: If this process does not see what the lead chose.
     """
+    world = world or World()
+    chosen = _newest(folder, say) if world.lead else None
+    name = world.share(chosen.path.name if chosen else None)
+    if world.lead or name is None:
+        return chosen
+    return load_checkpoint(folder.checkpoints / name)
+
+
+def _newest(folder: RunFolder, say: Say) -> Checkpoint | None:
     if not list_checkpoints(folder.checkpoints):
         return None
     checkpoint = newest_checkpoint(folder.checkpoints, say=say)

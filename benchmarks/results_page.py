@@ -1,0 +1,187 @@
+"""A table as Markdown, and docs/results.md, which holds it between two markers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results_runs import Attempt
+from results_tables import Row, Table
+
+from unienc_core.files import write_atomic
+
+STANDARD_ERRORS = 2.0
+"""Means must be this many standard errors of their difference apart to count as ordered."""
+
+NOT_COMPARABLE = "other data: not comparable"
+
+
+@dataclass
+class Results:
+    """What was made for a table.
+
+    Attributes:
+        rows: Reports of each row's runs that succeeded.
+        failures: What went wrong, by row label and seed.
+        training: Seconds of each training.
+        attempts: When commands ran.
+        machine: What it ran on.
+    """
+
+    rows: list[tuple[Row, list[dict[str, Any]]]]
+    failures: dict[str, str] = field(default_factory=dict)
+    training: list[float] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    machine: str = ""
+
+
+def render(table: Table, results: Results) -> str:
+    """Return the table as Markdown, and below it what made it and what it cannot tell."""
+    header = ["", "seeds", *(column.title for column in table.columns)]
+    lines = [header, ["---"] * len(header)]
+    for row, reports in results.rows:
+        count = len(row.seeds)
+        seeds = str(count) if len(reports) == count else f"{len(reports)} of {count}"
+        figures = [cell(_figures(reports, column.path)) for column in table.columns]
+        lines.append([row.label, seeds, *figures])
+    reports = [report for _, made in results.rows for report in made]
+    if reports:
+        lines += _baseline_lines(table, reports[0])
+    for label, figures in table.published.items():
+        cells = [figures.get(column.title, "") for column in table.columns]
+        lines.append([f"{label} ({NOT_COMPARABLE})", "", *cells])
+    below = [*_what(reports), ordering(table, results.rows), wall_time(results)]
+    if results.failures:
+        below.append(f"Failed, and missing here: {'; '.join(results.failures)}.")
+    body = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([table.caption, "", *body, "", *filter(None, below)])
+
+
+def cell(values: Sequence[float]) -> str:
+    """Return the mean and, of several values, the standard deviation."""
+    if not values:
+        return "-"
+    mean = f"{statistics.fmean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+def ordering(table: Table, rows: Sequence[tuple[Row, list[dict[str, Any]]]]) -> str:
+    """Say which rows the seeds do not tell apart, for every column that ranks.
+
+    Two rows are told apart if their means lie more than `STANDARD_ERRORS` standard errors of
+    their difference apart, the variance of the seeds pooled over the two.
+    """
+    ranking = [column for column in table.columns if column.ranks]
+    pairs = list(itertools.combinations([entry for entry in rows if len(entry[1]) > 1], 2))
+    ties: list[str] = []
+    for column in ranking:
+        tied = [
+            f"{a.label} and {b.label}"
+            for (a, of_a), (b, of_b) in pairs
+            if not told_apart(_figures(of_a, column.path), _figures(of_b, column.path))
+        ]
+        if tied:
+            ties.append(f"{column.title}: {', '.join(tied)}")
+    within = f"{STANDARD_ERRORS:g} standard errors of their difference"
+    sentences: list[str] = []
+    if ties:
+        sentences.append(f"Not ordered by these runs (means within {within}): {'; '.join(ties)}.")
+    elif ranking and pairs:
+        titles = ", ".join(column.title for column in ranking)
+        sentences.append(f"Rows with several seeds are more than {within} apart in {titles}.")
+    alone = [row.label for row, reports in rows if len(reports) == 1]
+    if ranking and alone and len(rows) > 1:
+        sentences.append(f"One seed, so not ordered by these runs: {', '.join(alone)}.")
+    return " ".join(sentences)
+
+
+def told_apart(x: Sequence[float], y: Sequence[float]) -> bool:
+    """Say whether the means of two samples differ by more than their seeds explain."""
+    if min(len(x), len(y)) < 2:
+        return False
+    freedom = len(x) + len(y) - 2
+    squares = (len(x) - 1) * statistics.variance(x) + (len(y) - 1) * statistics.variance(y)
+    error = math.sqrt(squares / freedom * (1 / len(x) + 1 / len(y)))
+    return abs(statistics.fmean(x) - statistics.fmean(y)) > STANDARD_ERRORS * error
+
+
+def wall_time(results: Results) -> str:
+    """Say what the table cost: the runs' own times, the time of all, and the cores."""
+    if not results.training or not results.attempts:
+        return ""
+    shortest, longest = (duration(pick(results.training)) for pick in (min, max))
+    each = shortest if shortest == longest else f"{shortest} to {longest}"
+    last = max(results.attempts, key=lambda attempt: attempt.end)
+    count = len(results.training)
+    return (
+        f"{count} training{'s' if count > 1 else ''} of {each}, one thread each, {last.jobs} side "
+        f"by side on {last.cores} cores ({results.machine}): {duration(busy(results.attempts))} of "
+        "wall time with the evaluations."
+    )
+
+
+def busy(attempts: Iterable[Attempt]) -> float:
+    """Return the seconds in which at least one command ran."""
+    seconds, until = 0.0, -math.inf
+    for attempt in sorted(attempts, key=lambda attempt: attempt.start):
+        seconds += max(0.0, attempt.end - max(attempt.start, until))
+        until = max(until, attempt.end)
+    return seconds
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _what(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not reports:
+        return []
+    pose = reports[0].get("pose")
+    pairs = f", {pose['num_pairs']} pairs, {pose['num_snippets']} snippets" if pose else ""
+    return [f"{reports[0]['num_images']} images{pairs}; ± is the standard deviation over seeds."]
+
+
+def _figures(reports: Sequence[Mapping[str, Any]], path: str) -> list[float]:
+    values = (_look_up(report, path) for report in reports)
+    return [value for value in values if value is not None]
+
+
+def _look_up(report: Mapping[str, Any], path: str) -> float | None:
+    value: Any = report
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _baseline_lines(table: Table, report: Mapping[str, Any]) -> list[list[str]]:
+    """Return a line for every baseline, of depth or of pose; it fills the columns it can."""
+    found = {name: {"metrics": figures} for name, figures in report["baselines"].items()}
+    pose = report.get("pose", {}).get("baselines", {})
+    found |= {name: {"pose": figures} for name, figures in pose.items()}
+    lines: list[list[str]] = []
+    for name, holder in found.items():
+        figures = [_look_up(holder, column.path) for column in table.columns]
+        cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
+        lines.append([f"baseline: {name.replace('_', ' ')}", "", *cells])
+    return lines
+
+
+def write(page: Path, name: str, title: str, text: str) -> None:
+    """Put a table between its markers on the page; the first time, under a heading at its end."""
+    content = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.S)
+    if not pattern.search(content):
+        content = f"{content.rstrip()}\n\n## {title}\n\n{begin}\n{end}\n"
+    changed = pattern.sub(lambda _: f"{begin}\n{text}\n{end}", content)
+    write_atomic(page, changed.encode())

@@ -1,0 +1,255 @@
+"""Train and evaluate what a table needs, side by side, each step a resumable `unienc` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results_tables import Row, Table
+
+from unienc_core.files import write_atomic
+
+PROGRESS_SECONDS = 30.0
+_UNSAFE = re.compile(r"[^\w.=,+-]+")
+
+
+class StepError(Exception):
+    """A command failed; the message says which, with its last words and its log."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training. Equal runs are one run, whichever rows and tables ask for it."""
+
+    world: str
+    preset: str
+    sets: tuple[str, ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        parts = (self.preset, *self.sets, f"seed-{self.seed}")
+        return "--".join(_UNSAFE.sub("_", part) for part in parts)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """When a training or evaluation ran, and on what."""
+
+    start: float
+    end: float
+    jobs: int
+    cores: int
+
+
+def runs_of(table: Table, row: Row) -> list[Run]:
+    """Return the runs of a row, one per seed."""
+    return [Run(table.world, row.preset, row.sets, seed) for seed in row.seeds]
+
+
+def count_cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass
+class Workshop:
+    """Where runs are made.
+
+    Every training has one thread, so that its result does not depend on how many run side by
+    side; two of them get nearly twice as far as one with two threads.
+
+    Attributes:
+        folder: Holds a folder per world: its store, and per run ``run/`` (the run folder),
+            ``log.txt``, ``attempts.jsonl`` and the reports of the evaluations.
+        unienc: The command line's first words.
+        jobs: Trainings side by side.
+        say: Takes lines for people.
+    """
+
+    folder: Path
+    unienc: Sequence[str]
+    jobs: int
+    say: Callable[[str], None]
+    cores: int = field(default_factory=count_cores)
+
+    def __post_init__(self) -> None:
+        """Start with nothing at work."""
+        self._lock = threading.Lock()
+        self._at_work: dict[Run | str, subprocess.Popen[bytes]] = {}
+        self._stopped = False
+
+    def prepare(self, world: str, options: Sequence[str]) -> None:
+        """Render the store of a world, or go on with it.
+
+        Raises:
+            StepError: If that fails: nothing can be trained then.
+        """
+        log = self.folder / world / "log.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.say(f"rendering '{world}' unless it is there")
+        words = ["prepare-data", "synth-city", "--out", str(self.store(world)), *options]
+        self._command(world, words, log)
+
+    def make(self, runs: Iterable[Run], evaluation: Sequence[str]) -> dict[Run, str]:
+        """Train and evaluate all runs; return what went wrong, by run. One may fail alone.
+
+        Raises:
+            KeyboardInterrupt: When interrupted, after the commands at work have saved and ended.
+        """
+        todo = list(dict.fromkeys(runs))
+        failures: dict[Run, str] = {}
+        pool = ThreadPoolExecutor(self.jobs)
+        futures = {pool.submit(self._make_one, run, evaluation): run for run in todo}
+        try:
+            pending: set[Future[None]] = set(futures)
+            while pending:
+                done, pending = wait(pending, PROGRESS_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    run, error = futures[future], future.exception()
+                    if error is not None:
+                        failures[run] = str(error)
+                    outcome = "done" if error is None else f"FAILED: {error}"
+                    self.say(f"[{len(todo) - len(pending)}/{len(todo)}] {run.name}: {outcome}")
+                if not done:
+                    self._say_progress()
+        except KeyboardInterrupt:
+            self._stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return failures
+
+    def store(self, world: str) -> Path:
+        """Return the folder of a world's stores."""
+        return self.folder / world / "store"
+
+    def report_path(self, run: Run, evaluation: Sequence[str]) -> Path:
+        """Return where the report of an evaluation lies."""
+        name = _UNSAFE.sub("_", "".join(("eval-depth", *evaluation)))
+        return self._place(run) / f"{name}.json"
+
+    def report(self, run: Run, evaluation: Sequence[str]) -> dict[str, Any]:
+        """Read the report of an evaluation."""
+        return json.loads(self.report_path(run, evaluation).read_text(encoding="utf-8"))
+
+    def training(self, run: Run) -> dict[str, Any]:
+        """Read what the training of a finished run reported."""
+        return json.loads(self._record(run).read_text(encoding="utf-8"))["report"]
+
+    def machine(self, run: Run) -> str:
+        """Return what a run was made on: processor, GPU if it had one, version of torch."""
+        path = self._record(run).with_name("environment.json")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        gpu = [] if found["device"] == "cpu" else [found["device"]]
+        return ", ".join([found["cpu"], *gpu, f"torch {found['torch']}"])
+
+    def attempts(self, run: Run) -> list[Attempt]:
+        """Read when its commands ran."""
+        path = self._place(run) / "attempts.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [Attempt(**json.loads(line)) for line in lines]
+
+    def _make_one(self, run: Run, evaluation: Sequence[str]) -> None:
+        place, store = self._place(run), self.store(run.world)
+        place.mkdir(parents=True, exist_ok=True)
+        # Unless cores are left over, a loading process only takes time from its training.
+        workers = min(2, max(0, self.cores - self.jobs) // self.jobs)
+        sets = [word for override in run.sets for word in ("--set", override)]
+        train = [
+            *("train-student", str(store), "--preset", run.preset, *sets),
+            *("--seed", str(run.seed), "--threads", "1", "--workers", str(workers)),
+            *("--out", str(place / "run")),
+        ]
+        # Repeated even if finished: it says so where the preset or the store has changed since.
+        self._attempt(run, train, counts=not self._is_finished(run))
+        report = self.report_path(run, evaluation)
+        record = self._record(run)
+        if report.exists() and report.stat().st_mtime >= record.stat().st_mtime:
+            return
+        words = ["eval-depth", str(store), "--checkpoint", str(place / "run"), "--threads", "1"]
+        write_atomic(report, self._attempt(run, [*words, *evaluation, "--json"], counts=True))
+
+    def _attempt(self, run: Run, words: Sequence[str], *, counts: bool) -> bytes:
+        start = time.time()
+        try:
+            return self._command(run, words, self._place(run) / "log.txt")
+        finally:
+            if counts:
+                line = json.dumps(vars(Attempt(start, time.time(), self.jobs, self.cores)))
+                with (self._place(run) / "attempts.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(f"{line}\n")
+
+    def _command(self, key: Run | str, words: Sequence[str], log: Path) -> bytes:
+        """Run a command and return its stdout; the rest of what it says goes into `log`."""
+        with log.open("ab") as file:
+            file.write(f"$ unienc {' '.join(words)}\n".encode())
+            file.flush()
+            with self._lock:
+                if self._stopped:
+                    raise StepError("interrupted before it began")
+                # A session of its own: what interrupts us reaches it once, through `_stop`.
+                process = subprocess.Popen(
+                    [*self.unienc, *words],
+                    stdout=subprocess.PIPE,
+                    stderr=file,
+                    start_new_session=True,
+                )
+                self._at_work[key] = process
+            try:
+                output, _ = process.communicate()
+            except KeyboardInterrupt:
+                self._stop()
+                process.wait()
+                raise
+            finally:
+                with self._lock:
+                    del self._at_work[key]
+        if process.returncode:
+            said = last_line(log) or "no word"
+            raise StepError(f"{words[0]} ended with {process.returncode} ({said}); see {log}")
+        return output
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._at_work.values():
+                process.terminate()
+
+    def _say_progress(self) -> None:
+        with self._lock:
+            at_work = [key for key in self._at_work if isinstance(key, Run)]
+        for run in at_work:
+            line = last_line(self._place(run) / "log.txt")
+            if line:
+                self.say(f"  {run.name}: {line}")
+
+    def _place(self, run: Run) -> Path:
+        return self.folder / run.world / run.name
+
+    def _record(self, run: Run) -> Path:
+        return self._place(run) / "run" / "run.json"
+
+    def _is_finished(self, run: Run) -> bool:
+        path = self._record(run)
+        return path.exists() and json.loads(path.read_text(encoding="utf-8"))["report"] is not None
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that says anything."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

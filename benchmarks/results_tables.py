@@ -1,0 +1,132 @@
+"""The tables of docs/results.md as data: worlds, rows, seeds, columns, published figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+WORLDS: dict[str, tuple[str, ...]] = {
+    "city": ("--train", "40x40", "--val", "15x75", "--test", "1x75", "--seed", "0"),
+}
+"""Stores by name: options of `prepare-data synth-city`. Tables of one world share it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a preset, changed a little, trained once per seed."""
+
+    label: str
+    preset: str
+    sets: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a report.
+
+    Attributes:
+        title: Head of the column.
+        path: Keys that lead to the figure in the report of `eval-depth`, joined by dots.
+        ranks: Whether the text below the table says which rows this column does not order.
+    """
+
+    title: str
+    path: str
+    ranks: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        title: Heading on the page.
+        caption: What is measured, on what, how.
+        world: Name in `WORLDS`.
+        rows: Its lines. Rows, of other tables too, that need the same run share it.
+        columns: What to read from each report.
+        evaluation: Further options of `eval-depth`.
+        published: Other people's figures: label, and figure by column title.
+    """
+
+    title: str
+    caption: str
+    world: str
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    evaluation: tuple[str, ...] = ()
+    published: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+_DEPTH = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+_SUBSETS = tuple(
+    Column(f"abs_rel {name}", f"subsets.{name}.abs_rel") for name in ("static", "moving")
+)
+_THREE = (0, 1, 2)
+
+
+def _published(titles: tuple[str, ...], figures: str) -> dict[str, str]:
+    return dict(zip(titles, figures.split(), strict=True))
+
+
+TABLES = {
+    "depth": Table(
+        title="Depth",
+        caption="Self-supervised depth on held-out cities, 96x320, median-scaled, 0.5 to 80 m.",
+        world="city",
+        rows=(
+            Row("`unified-tiny`, 1,200 steps", "unified-tiny", ("stages.0.steps=1200",), _THREE),
+            Row("`unified-tiny`, 3,900 steps", "unified-tiny", ("stages.0.steps=3900",), _THREE),
+        ),
+        columns=(
+            *(Column(name, f"metrics.{name}", ranks=name == "abs_rel") for name in _DEPTH),
+            *_SUBSETS,
+        ),
+        published={
+            "Unified encoder, KITTI 192x640": _published(
+                _DEPTH, ".109 .818 4.654 .184 .884 .963 .983"
+            ),
+            "Monodepth2, KITTI 192x640": _published(_DEPTH, ".115 .903 4.863 .193 .877 .959 .981"),
+        },
+    ),
+    "pose": Table(
+        title="Separate, shared and multi-scale pose",
+        caption=(
+            "The five systems of Table I (upper half) of Nguyen et al., tiny, 2,000 steps from "
+            "random weights each: sep has an encoder of its own for the pose, sh shares the "
+            "depth's, MS is the multi-scale pose decoder. Held-out cities, 96x320, depth "
+            "median-scaled, 0.5 to 80 m; rotation and direction of the translation per pair of "
+            "neighbours, absolute trajectory error per 5 frames with one factor each."
+        ),
+        world="city",
+        rows=(
+            Row("MD2_sep", "md2-sep-tiny"),
+            Row("MD2_sh", "md2-shared-tiny"),
+            Row("Our_sep", "unified-sep-tiny", seeds=_THREE),
+            Row("Our_sh", "unified-shared-tiny", seeds=_THREE),
+            Row("Our_sh + MS", "unified-kitti-tiny", seeds=_THREE),
+        ),
+        columns=(
+            Column("abs_rel", "metrics.abs_rel", ranks=True),
+            *_SUBSETS,
+            Column("rmse_log", "metrics.rmse_log"),
+            Column("a1", "metrics.a1"),
+            Column("rotation, deg", "pose.rotation_deg", ranks=True),
+            Column("direction, deg", "pose.translation_direction_deg", ranks=True),
+            Column("ATE of 5, m", "pose.ate_5", ranks=True),
+            Column("swap rotation, deg", "pose.swap_rotation_deg"),
+            Column("swap translation", "pose.swap_translation"),
+        ),
+        evaluation=("--pose",),
+        published={
+            f"{label}, KITTI 192x640": _published(("abs_rel", "rmse_log", "a1"), figures)
+            for label, figures in (
+                ("MD2_sep", ".115 .193 .877"),
+                ("MD2_sh", ".125 .201 .857"),
+                ("Our_sep", ".108 .183 .884"),
+                ("Our_sh", ".117 .190 .872"),
+                ("Our_sh + MS", ".109 .184 .884"),
+            )
+        },
+    ),
+}

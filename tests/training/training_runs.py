@@ -1,0 +1,60 @@
+"""Training runs of a second on a tiny store, for tests of what stands around the trainer."""
+
+from pathlib import Path
+
+from unienc_core.contracts import Reporter
+from unienc_core.workflows.train import train
+
+PRESET = """
+name: smallest
+image_size: [64, 96]
+network:
+  encoders:
+    main:
+      type: timm
+      options:
+        name: resnet18
+        model_args: {channels: [8, 8, 8, 8], stem_width: 8, drop_path_rate: 0.1}
+  heads:
+    depth: {type: unet, reads: [main], options: {channels: [8, 8, 8, 8, 8], scales: 1}}
+    pose:
+      type: multi_scale
+      reads: [main]
+      view: pair
+      options: {widths: [8, 8, 8, 8], squeeze: 8}
+streams:
+  triplets: {kind: triplets, batch_size: 2}
+terms:
+  photometric: {}
+  smooth: {weight: 1e-3}
+optimizer: {lr: 3e-4, clip_norm: 1.0}
+stages:
+  - {name: start, steps: 30, terms: [photometric, smooth], trains: ["heads.*"]}
+  - {name: all, steps: 50, terms: [photometric, smooth], schedule: {type: tail}}
+"""
+
+
+class Crash(Exception):  # noqa: N818
+    """Stands for a kill: nothing is saved after it."""
+
+
+def smallest(folder: Path, store: Path, out: Path, *, crash_at: int | None = None, **options):
+    """Train the smallest preset for 12 and 13 steps, or up to a crash."""
+    preset = folder / "smallest.yaml"
+    preset.write_text(PRESET)
+
+    def tell(progress):
+        if progress.task == "train" and progress.done == crash_at:
+            raise Crash
+
+    return train(
+        str(preset),
+        [store],
+        out=out,
+        overrides=["stages.0.steps=12", "stages.1.steps=13"],
+        device="cpu",
+        threads=1,
+        workers=0,
+        reporter=Reporter(progress=tell),
+        **options,
+    )
