@@ -199,12 +199,18 @@ def test_any_worker_count_and_any_start_give_the_same_bits(path):
 
 
 def test_two_ranks_share_what_one_would_load(path):
-    whole = TripletDataset(Store(path), stream(batch_size=4), SIZE)
-    parts = [TripletDataset(Store(path), stream(batch_size=2), SIZE, world_size=2)] * 2
-    (_, expected), *_ = StepLoader(whole).steps(3, 4)
-    found = [next(StepLoader(part, rank=r).steps(3, 4))[1] for r, part in enumerate(parts)]
+    dataset = TripletDataset(Store(path), stream(batch_size=4), SIZE)
+    (_, expected), *_ = StepLoader(dataset).steps(3, 4)
+    loaders = [StepLoader(dataset, rank=rank, processes=2) for rank in range(2)]
+    found = [next(loader.steps(3, 4))[1] for loader in loaders]
     for key, value in expected.items():
         assert torch.equal(torch.cat([part[key] for part in found]), value)
+
+
+def test_a_batch_that_does_not_divide_is_refused(path):
+    dataset = TripletDataset(Store(path), stream(batch_size=4), SIZE)
+    with pytest.raises(UsageError, match=r"batch_size: 4 items .* among 3 processes; .* of 3"):
+        StepLoader(dataset, processes=3)
 
 
 def test_loading_draws_from_no_shared_generator(path):

@@ -1,17 +1,16 @@
 """What is drawn says what the numbers say."""
 
-from fractions import Fraction
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from clip_toys import facts, make_result, motion_ahead
 
 from unienc_core.inference import overlays
-from unienc_core.inference.annotate import Annotator, picture_size
-from unienc_core.inference.frames import Frame, SourceInfo
+from unienc_core.inference.annotate import NUM_RANGE_FRAMES, Annotator, picture_size
 from unienc_core.inference.overlays import DepthRange, choose_range, depth_to_colour
-from unienc_core.inference.predictor import FrameOutput
-from unienc_core.presets import DepthSpec
+from unienc_core.inference.results import FrameResult
+from unienc_core.inference.scene import Scene
 
 RANGE = DepthRange(2.0, 50.0)
 
@@ -144,8 +143,49 @@ def test_pictures_are_shown_at_a_readable_size(size, shown) -> None:
 
 @pytest.mark.parametrize("size", [(3000, 40), (40, 4000), (1, 1), (2000, 700), (9, 640)])
 def test_strange_shapes_are_drawn_too(size) -> None:
-    info = SourceInfo(Path("x"), "x", *size, Fraction(25), Fraction(1, 25), None)
-    frame = Frame(np.zeros((*size, 3), np.uint8), 0, 0, 0.0)
-    output = FrameOutput(np.full((4, 8), 0.1, np.float32), DepthSpec(), size, np.eye(4))
-    ((drawn, _),) = Annotator(info, "unienc  unified-tiny").draw([(frame, output)])
-    assert max(drawn.shape) < 4096
+    result = make_result(0, np.full((4, 8), 0.1, np.float32), size=size, motion=np.eye(4))
+    (drawn,) = Annotator(facts(size)).draw([result])
+    assert drawn.picture is not None
+    assert max(drawn.picture.shape) < 4096
+
+
+def test_the_colour_scale_is_fixed_over_the_clip() -> None:
+    """The same depth has the same colour in the first and last frame, whatever else changes."""
+    size = (96, 320)
+
+    def results() -> Iterator[FrameResult]:
+        for i in range(NUM_RANGE_FRAMES + 4):
+            disparity = np.linspace(0.01, 0.2 + 0.02 * i, 48 * 160, dtype=np.float32)
+            disparity = disparity.reshape(48, 160)
+            disparity[20:28, :] = 0.1
+            yield make_result(i, disparity, size=size)
+
+    drawn = [result.picture for result in Annotator(facts(size)).draw(results())]
+    assert len(drawn) == NUM_RANGE_FRAMES + 4
+    legend = overlays.draw_legend(640, DepthRange(1, 2), "").shape[0]
+    middle = drawn[0].shape[0] - legend - 192 // 2  # of the depth, which stands above it
+    band = [picture[middle - 2 : middle + 2, 320] for picture in drawn]
+    assert all((b == band[0]).all() for b in band)
+    assert (drawn[0] != drawn[-1]).any()
+
+
+def test_an_unknown_scale_is_drawn_as_unknown() -> None:
+    """No colour stands for a depth that nobody knows; the scale comes with the first that is."""
+    size = (192, 640)
+    annotator = Annotator(facts(size, "m"))
+    results = [make_result(i, size=size, scale=None if i < 20 else 2.0) for i in range(22)]
+    drawn = [result.picture for result in annotator.draw(results)]
+    assert {picture.shape for picture in drawn} == {drawn[0].shape}
+    colourful = [np.ptp(picture[-150:].astype(int), axis=-1).mean() > 5 for picture in drawn]
+    assert colourful == [False] * 20 + [True] * 2
+    shown = choose_range([results[-1].depth_at(size)])
+    assert (annotator.depth_range.near, annotator.depth_range.far) == (shown.near, shown.far)
+
+
+def test_the_path_begins_anew_with_a_scene() -> None:
+    scene = Scene(is_cut=True, is_black=False, is_start=True)
+    annotator = Annotator(facts((24, 32)))
+    results = [make_result(i, motion=motion_ahead(2)) for i in range(4)]
+    results += [make_result(4, scene=scene), make_result(5, motion=motion_ahead(2), scale=3.0)]
+    list(annotator.draw(results))
+    np.testing.assert_allclose(annotator.path.points[:, 2], [0, 6, 6])

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from unienc_core.checkpoint import save_checkpoint
 from unienc_core.contracts import FeaturePyramid
+from unienc_core.data.transforms import resize_value
 from unienc_core.errors import CheckpointError, DataError, IntegrityError, ShapeError
 from unienc_core.geometry.camera import disparity_to_depth
 from unienc_core.inference.predictor import Predictor, load_predictor
@@ -71,6 +72,33 @@ def test_a_stream_says_what_pairs_say(predictor) -> None:
     assert predictor.step(first).T_previous_current is None
 
 
+def test_streams_run_side_by_side(predictor) -> None:
+    row = frames(3)
+    back = row[::-1]
+    one, two = predictor.stream(row), predictor.stream(back)
+    mixed = [(next(one), next(two)) for _ in row]
+    assert mixed[0][0].T_previous_current is None
+    for i in (1, 2):
+        for output, images in zip(mixed[i], (row, back), strict=True):
+            expected = predictor.predict(images[i - 1 : i + 1])
+            np.testing.assert_array_equal(output.T_previous_current, expected.T_previous_current)
+            np.testing.assert_array_equal(output.disparity, expected.disparity)
+    with pytest.raises(ShapeError, match="found 3 images"):
+        predictor.predict(row)
+
+
+def test_encoded_frames_serve_both_orders(predictor) -> None:
+    first, second = frames(2)
+    one, two = predictor.encode(first), predictor.encode(second)
+    for (a, b), images in (((one, two), (first, second)), ((two, one), (second, first))):
+        expected = predictor.predict(images)
+        np.testing.assert_array_equal(predictor.motion(a, b), expected.T_previous_current)
+        output = predictor.decode(b, a)
+        np.testing.assert_array_equal(output.T_previous_current, expected.T_previous_current)
+        np.testing.assert_array_equal(output.depth, expected.depth)
+    assert predictor.decode(one).T_previous_current is None
+
+
 def test_the_network_sees_what_it_would_in_training(predictor) -> None:
     """The same tensors through `forward`: source is the previous frame, target the current."""
     first, second = frames(2)
@@ -115,6 +143,15 @@ def test_disparity_is_interpolated_and_then_inverted(predictor) -> None:
     expected = disparity_to_depth(full, PRESET.depth.min, PRESET.depth.max)[0, 0]
     np.testing.assert_allclose(output.depth, expected, rtol=1e-4)
     assert output.depth_at((100, 200)).shape == (100, 200)
+
+
+def test_images_are_resized_as_in_training(predictor) -> None:
+    """One filter for both, whether an image shrinks or grows."""
+    for size in ((192, 640), (48, 100), (96, 320)):
+        image = frames(1, size)[0]
+        seen = predictor._to_tensor(image)[0].permute(1, 2, 0).numpy() * 255
+        trained = resize_value(image, "image", size, PRESET.image_size)
+        np.testing.assert_allclose(seen, trained, atol=1e-3)
 
 
 def test_shrinking_does_not_alias(predictor) -> None:

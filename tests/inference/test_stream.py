@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from unienc_core.inference import timing
 from unienc_core.inference.stream import ahead
+from unienc_core.inference.timing import StageClock
 
 
 def settle(condition) -> bool:
@@ -87,3 +89,30 @@ def test_an_error_of_the_reader_stops_the_source(error) -> None:
     with pytest.raises(error):
         consume()
     assert threading.active_count() == before
+
+
+def test_waiting_is_not_working(monkeypatch) -> None:
+    """Decoding takes 1 s a frame, computing 3 s of which it waits 1 s for the frame."""
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    clock = StageClock()
+
+    def decode() -> Iterator[int]:
+        for i in range(4):
+            now[0] += 1
+            yield i
+
+    def compute(frames: Iterator[int]) -> Iterator[int]:
+        for i in frames:
+            now[0] += 2
+            yield i
+        now[0] += 0.5
+
+    frames = clock.working("decode", decode())
+    results = clock.working("compute", compute(clock.waiting("compute", frames)))
+    assert list(results) == [0, 1, 2, 3]
+    now[0] += 12.5 - 5
+    assert clock.report() == {
+        "decode": {"seconds": 4.0, "share": 0.2},
+        "compute": {"seconds": 8.5, "share": 0.425},
+    }

@@ -56,7 +56,6 @@ class TripletDataset(Dataset[Item | UniencError]):
         seed: Seed of the run.
         train: Shuffled and augmented; otherwise in order and as stored.
         name: Name of the stream; it decides the order together with the seed.
-        world_size: Processes that share each step; the slots of a step are those of all.
 
     Raises:
         DataError: If a store lacks images or intrinsics, no store has a label that is asked for,
@@ -72,14 +71,13 @@ class TripletDataset(Dataset[Item | UniencError]):
         seed: int = 0,
         train: bool = True,
         name: str = "triplets",
-        world_size: int = 1,
     ) -> None:
         if stream.kind != "triplets":
             raise WiringError(f"stream '{name}': kind '{stream.kind}' is not made of triplets")
         self.stores = [stores] if isinstance(stores, Store) else list(stores)
         self.stream, self.image_size = stream, (int(image_size[0]), int(image_size[1]))
         self.seed, self.train, self.name = seed, train, name
-        self.batch_size = stream.batch_size * world_size
+        self.batch_size = stream.batch_size
         self._needs = {label: needed_keys(label) for label in stream.labels}
         self._labels = {n: frame_label(n) for n in stream.labels if n not in PAIR_LABELS}
         self._keys = {"image", "K"}.union(*self._needs.values())

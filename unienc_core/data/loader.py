@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 
 from unienc_core.contracts import Batch
 from unienc_core.data.dataset import Item, TripletDataset
-from unienc_core.errors import ResourceError, UniencError
+from unienc_core.errors import ResourceError, UniencError, UsageError
 
 
 class StepLoader:
@@ -21,13 +21,28 @@ class StepLoader:
         dataset: The stream.
         workers: Processes that load; 0 for this one. They live as long as the loader.
         rank: Which of the processes that share a step this one is.
+        processes: How many there are; each loads its part of the slots.
         pin_memory: Keep batches where a CUDA device fetches them fastest.
+
+    Raises:
+        UsageError: If the batch does not divide among the processes.
     """
 
     def __init__(
-        self, dataset: TripletDataset, *, workers: int = 0, rank: int = 0, pin_memory: bool = False
+        self,
+        dataset: TripletDataset,
+        *,
+        workers: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+        pin_memory: bool = False,
     ) -> None:
-        local = dataset.stream.batch_size
+        local, rest = divmod(dataset.batch_size, processes)
+        if rest:
+            raise UsageError(
+                f"streams.{dataset.name}.batch_size: {dataset.batch_size} items a step do not "
+                f"divide among {processes} processes; choose a multiple of {processes}"
+            )
         self._places = _Places(range(rank * local, (rank + 1) * local))
         self._loader: DataLoader[Any] = DataLoader(
             dataset,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -226,21 +226,6 @@ def _check_unique(manifest: Manifest, path: Path) -> None:
     for what, names in (("shard", files), ("drive", drives)):
         if len(set(names)) < len(names):
             raise StoreError(f"{path}: a {what} is listed twice; prepare the store again")
-
-
-def differences(found: Any, asked: Any, where: str = "") -> Iterable[str]:
-    """Yield one phrase for each value in which two nested dicts of plain data differ."""
-    if isinstance(found, dict) and isinstance(asked, dict):
-        for key in sorted(found.keys() | asked.keys()):
-            path = f"{where}.{key}" if where else key
-            yield from differences(found.get(key), asked.get(key), path)
-    elif found != asked:
-        yield f"{where} is {_short(found)} there, {_short(asked)} asked"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _line(error: BaseException) -> str:

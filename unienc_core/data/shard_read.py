@@ -55,16 +55,30 @@ class Shard:
         Raises:
             DataError: If the frame cannot be decoded.
         """
-        drive, key = self.record.drives[number], self.keys[name]
-        where = f"{self.path}: drive {drive.name}, frame {index}, {name}"
+        data = self.stored(number, index, name)
+        if not self.keys[name].encoded:
+            return data
+        size = self.record.drives[number].image_size
+        return decode_image(data, size, self._where(number, index, name))
+
+    def stored(self, number: int, index: int, name: str) -> np.ndarray:
+        """Read one key of one frame as it is stored: of an image, the bytes of its file.
+
+        Raises:
+            DataError: If the frame cannot be read.
+        """
         try:
-            if not key.encoded:
+            if not self.keys[name].encoded:
                 return np.asarray(self._cache[number, name][index])
             start, end = self._offsets[number, name][index : index + 2]
-            data = self._cache[number, name][int(start) : int(end)]
+            return self._cache[number, name][int(start) : int(end)]
         except (OSError, RuntimeError, ValueError) as error:
+            where = self._where(number, index, name)
             raise DataError(f"{where}: unreadable ({_line(error)}); {_REMEDY}") from None
-        return decode_image(data, drive.image_size, where)
+
+    def _where(self, number: int, index: int, name: str) -> str:
+        drive = self.record.drives[number].name
+        return f"{self.path}: drive {drive}, frame {index}, {name}"
 
     def column(self, number: int, name: str) -> np.ndarray:
         """Read all frames of a key that is not an image."""

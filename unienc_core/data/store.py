@@ -160,13 +160,19 @@ class Store:
             DataError: If a key is not declared, or the frame cannot be decoded.
         """
         keys = tuple(keys)
-        self.require(keys)
-        count = self.drives[drive].num_frames
-        if not 0 <= index < count:
-            raise IndexError(f"frame {index} of drive {self.drives[drive].name}, which has {count}")
-        shard, number = self._place[drive]
-        opened = self._shard(shard)
+        opened, number = self._find(drive, index, keys)
         return {key: opened.read(number, index, key) for key in keys}
+
+    def encoded(self, drive: int, index: int, key: str) -> np.ndarray:
+        """Read the bytes of an image as they are stored: a PNG or JPEG file, uint8.
+
+        Raises:
+            DataError: If the key is not declared or no image, or the frame cannot be read.
+        """
+        opened, number = self._find(drive, index, (key,))
+        if not self._manifest.spec.keys[key].encoded:
+            raise DataError(f"{self.path}: '{key}' is no image, so it has no bytes of a file")
+        return opened.stored(number, index, key)
 
     def column(self, drive: int, key: str) -> np.ndarray:
         """Read a key of all frames of a drive (poses, speeds), first axis frames."""
@@ -209,6 +215,15 @@ class Store:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _pid=os.getpid())
+
+    def _find(self, drive: int, index: int, keys: tuple[str, ...]) -> tuple[Shard, int]:
+        """Return the shard of a frame that exists, and the drive's number in it."""
+        self.require(keys)
+        count = self.drives[drive].num_frames
+        if not 0 <= index < count:
+            raise IndexError(f"frame {index} of drive {self.drives[drive].name}, which has {count}")
+        shard, number = self._place[drive]
+        return self._shard(shard), number
 
     def _shard(self, index: int) -> Shard:
         if self._pid != os.getpid():

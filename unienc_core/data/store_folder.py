@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,11 +13,10 @@ from unienc_core.data.manifest import (
     MANIFEST_NAME,
     Manifest,
     StoreSpec,
-    differences,
     read_manifest,
 )
 from unienc_core.data.shard_build import DrivePlan
-from unienc_core.errors import ResourceError, StoreError, UsageError
+from unienc_core.errors import ResourceError, StoreError, UsageError, differences
 
 # Share of the raw bytes that is left after packing, from above: for the estimate only.
 _PACKED = {"png": 0.75, "jpeg": 0.35, "gzip": 0.12, "raw": 1.0}
@@ -72,17 +70,6 @@ def remove_leftovers(path: Path) -> None:
     """Remove what an interrupted writer left aside."""
     for leftover in path.glob(".tmp-*"):
         leftover.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Check that a folder can be made and written.
-
-    Raises:
-        ResourceError: If not.
-    """
-    parent = _nearest_folder(path)
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise ResourceError(f"{path}: cannot be written ({parent} is read-only or no folder)")
 
 
 def check_space(path: Path, needed: int) -> None:

@@ -110,11 +110,28 @@ def jitter_images(images: Sequence[np.ndarray], jitter: Jitter) -> list[np.ndarr
     return [cv2.transform(image, matrix) for image in images]
 
 
+def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resize an image as a network sees it, in training and afterwards alike.
+
+    It is averaged over area when it shrinks and interpolated by Lanczos otherwise.
+
+    Args:
+        image: `H W 3`, uint8, RGB.
+        size: (h, w) wanted.
+    """
+    old = (image.shape[0], image.shape[1])
+    if old == size:
+        return image
+    shrinks = size[0] <= old[0] and size[1] <= old[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4
+    return cv2.resize(image, (size[1], size[0]), interpolation=how)
+
+
 def resize_value(value: np.ndarray, role: Role, old: Size, new: Size) -> np.ndarray:
     """Resize one value with its image.
 
-    Images are averaged over area when they shrink and interpolated by Lanczos otherwise; maps take
-    the nearest pixel, by the rule c' = s (c + 0.5) - 0.5; intrinsics follow the same rule.
+    Images go through `resize_image`; maps take the nearest pixel, by the rule
+    c' = s (c + 0.5) - 0.5; intrinsics follow the same rule.
 
     Args:
         value: As the store gives it.
@@ -126,12 +143,8 @@ def resize_value(value: np.ndarray, role: Role, old: Size, new: Size) -> np.ndar
         return value
     if role == "intrinsics":
         return resize_K(torch.from_numpy(value), old, new).numpy()
-    target = (new[1], new[0])
     if role == "image":
-        shrinks = new[0] <= old[0] and new[1] <= old[1]
-        return cv2.resize(
-            value, target, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4
-        )
+        return resize_image(value, new)
     rows, columns = (_nearest(n, m) for n, m in zip(old, new, strict=True))
     return value[..., rows[:, None], columns[None, :]]
 

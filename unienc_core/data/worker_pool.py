@@ -103,11 +103,6 @@ def make_pool(workers: int) -> InlinePool | ProcessPool:
     return InlinePool() if workers <= 1 else ProcessPool(workers)
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _prepare_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
-from unienc_core.data.store import Store
-from unienc_core.errors import StoreError, UsageError, nearest
+from unienc_core.inference.span import WHOLE, Span
 
 MAX_GAPS = 1000  # a damaged film of hours must not fill the memory with its gaps
 
@@ -22,15 +21,29 @@ class Frame:
 
     Attributes:
         image: `H W 3`, uint8, RGB, upright.
-        index: Number of the frame among those delivered, from 0.
+        index: Number of the frame in its source, from 0; in a damaged video, among those that can
+            be decoded.
         pts: When it is shown, in units of the source's time base, strictly increasing.
-        time: The same in seconds after the first frame.
+        time: The same in seconds after the source's first frame.
+        num_lost: Frames that are missing between the one delivered before and this one.
+        is_damaged: Whether the decoder had to guess parts of it.
+        name: What files about this frame are called, without suffix; its number by default.
+        path: The file that holds this frame alone, if there is one.
     """
 
     image: np.ndarray
     index: int
     pts: int
     time: float
+    num_lost: int = 0
+    is_damaged: bool = False
+    name: str = ""
+    path: Path | None = None
+
+    @property
+    def stem(self) -> str:
+        """Name of files about this frame."""
+        return self.name or f"{self.index:06d}"
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,7 @@ class SourceInfo:
     """What is known of a source before it is read.
 
     Attributes:
-        path: File or store.
+        path: File, folder or store.
         name: Name for people, and stem of the output.
         height: Pixels, upright.
         width: Pixels, upright.
@@ -46,6 +59,8 @@ class SourceInfo:
         time_base: Unit of `Frame.pts` in seconds, exact.
         num_frames: As stated or estimated from the duration; None when nothing is known.
         K: `3 3` intrinsics at this size in pixels, where the source knows them.
+        has_audio: Whether there is sound, which nothing here takes up.
+        is_still: Whether it is one picture and no film.
     """
 
     path: Path
@@ -56,6 +71,8 @@ class SourceInfo:
     time_base: Fraction
     num_frames: int | None
     K: np.ndarray | None = None
+    has_audio: bool = False
+    is_still: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +97,7 @@ class Losses:
     Attributes:
         num_lost: Frames that are missing, as far as they can be counted.
         num_damaged: Frames delivered although the decoder had to guess parts of them.
-        is_cut: Whether the file ends before its end.
+        is_cut: Whether the source ends before its end.
         gaps: Where, the first 1000 places.
     """
 
@@ -104,77 +121,38 @@ class Losses:
         return self.is_cut or self.num_lost > 0
 
 
-class FrameSource(Protocol):
-    """A finite row of frames: open it as a context, iterate once, then read its losses."""
+class FrameSource:
+    """A row of frames: open it as a context, go through it once, then read its losses.
 
-    @property
-    def info(self) -> SourceInfo:
-        """What is known beforehand."""
-        ...
-
-    @property
-    def losses(self) -> Losses:
-        """What could not be delivered so far."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *exc: object) -> None: ...
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Deliver the frames in order."""
-        ...
-
-
-class DriveSource:
-    """One drive of a store, as if it were a video.
-
-    Args:
-        path: The store's folder.
-        drive: Name of the drive; the first one by default.
-
-    Raises:
-        StoreError: The store cannot be read or holds no frame.
-        UsageError: It has no drive of that name.
+    Attributes:
+        info: What is known beforehand.
+        losses: What could not be delivered so far.
     """
 
-    def __init__(self, path: Path, drive: str | None = None) -> None:
-        self._store = Store(path)
-        self._drive = _find_drive(self._store, path, drive)
-        chosen = self._store.drives[self._drive]
-        self._num_frames = chosen.num_frames
-        if not self._num_frames:
-            raise StoreError(f"{path}: drive '{chosen.name}' holds no frame")
-        keys = ("image", "K") if "K" in self._store.keys else ("image",)
-        first = self._store.frame(self._drive, 0, keys)
-        height, width = first["image"].shape[:2]
-        rate = Fraction(self._store.fps).limit_denominator(1001)
-        self.losses = Losses()
-        self.info = SourceInfo(
-            path, chosen.name, height, width, rate, 1 / rate, self._num_frames, first.get("K")
-        )
+    info: SourceInfo
+    losses: Losses
+
+    def frames(self, span: Span = WHOLE) -> Iterator[Frame]:
+        """Deliver the frames of a span, in order of their time."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Look for what is missing as far as that shows without decoding; fills `losses`."""
+
+    def stop(self) -> None:
+        """End a wait for the next frame; may be called from another thread."""
+
+    def close(self) -> None:
+        """Let go of files and devices."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Deliver all frames in order."""
+        return self.frames()
 
     def __enter__(self) -> Self:
-        """Nothing to open: the store's handles are lazy."""
+        """A source is open from the beginning."""
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Close the store."""
-        self._store.close()
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Deliver the drive's images in order."""
-        for index in range(self._num_frames):
-            image = self._store.frame(self._drive, index, ("image",))["image"]
-            yield Frame(image, index, index, float(index / self.info.rate))
-
-
-def _find_drive(store: Store, path: Path, name: str | None) -> int:
-    names = [drive.name for drive in store.drives]
-    if not names:
-        raise StoreError(f"{path}: the store holds no drive")
-    if name is None:
-        return 0
-    if name not in names:
-        raise UsageError(f"{path}: no drive '{name}'{nearest(name, names)}; it has {len(names)}")
-    return names.index(name)
+        """Close it."""
+        self.close()

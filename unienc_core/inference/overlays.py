@@ -151,6 +151,12 @@ def draw_legend(width: int, depth_range: DepthRange, label: str) -> np.ndarray:
     return strip
 
 
+def draw_note(picture: np.ndarray, text: str) -> None:
+    """Write a line of text into the middle of `picture`."""
+    height, width = picture.shape[:2]
+    put_text(picture, text, width / 2, height / 2, text_size(width), FAINT, align=0.5)
+
+
 def draw_path(
     picture: np.ndarray, points: np.ndarray, T_world_camera: np.ndarray, unit: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from unienc_core.checkpoint import Checkpoint, load_checkpoint, load_tensors
 from unienc_core.contracts import FeaturePyramid
+from unienc_core.data.transforms import resize_image
 from unienc_core.device import resolve_device, resource_errors
 from unienc_core.errors import IntegrityError, ShapeError
 from unienc_core.geometry.camera import disparity_to_depth
@@ -57,9 +59,18 @@ class FrameOutput:
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class EncodedFrame:
+    """All that depends on one frame alone, from `Predictor.encode`.
+
+    Attributes:
+        image: `1 3 h w`, 0..1, at the network's size.
+        pyramids: What the encoders and necks made of it, by name.
+        size: (H, W) of the input image.
+    """
+
     image: Tensor
     pyramids: dict[str, FeaturePyramid]
+    size: tuple[int, int]
 
 
 class Predictor:
@@ -78,8 +89,8 @@ class Predictor:
         self.device = torch.device(device)
         with resource_errors(f"moving the network to {self.device}"):
             self.network = network.to(self.device).eval()
-        self._has_pose = "T_source_target" in network.produces
-        self._previous: _Encoded | None = None
+        self.has_pose = "T_source_target" in network.produces
+        self._previous: EncodedFrame | None = None
 
     def step(self, frame: np.ndarray) -> FrameOutput:
         """Take the next frame of a stream; each frame is encoded once.
@@ -92,9 +103,8 @@ class Predictor:
             IntegrityError: If the network's answer is not finite.
             ResourceError: If memory runs out.
         """
-        with resource_errors("inference"), torch.inference_mode():
-            current = self._encode(frame)
-            output = self._decode(current, self._previous, frame.shape[:2])
+        current = self.encode(frame)
+        output = self.decode(current, self._previous)
         self._previous = current
         return output
 
@@ -102,36 +112,91 @@ class Predictor:
         """Forget the previous frame: the next one starts a new stream."""
         self._previous = None
 
-    def predict(self, images: np.ndarray | tuple[np.ndarray, np.ndarray]) -> FrameOutput:
+    def predict(self, images: np.ndarray | Sequence[np.ndarray]) -> FrameOutput:
         """Predict for one image, or for the second of a pair (previous, current).
 
-        A stream that `step` is in the middle of is not disturbed.
+        A stream that `step` or `stream` is in the middle of is not disturbed.
 
         Args:
             images: `H W 3`, uint8, RGB, any size; one, or two.
 
         Raises:
-            ShapeError: If it is not such an image.
+            ShapeError: If it is not such an image, or not one or two of them.
             IntegrityError: If the network's answer is not finite.
             ResourceError: If memory runs out.
         """
-        previous, current = images if isinstance(images, tuple) else (None, images)
+        row = [images] if isinstance(images, np.ndarray) else list(images)
+        if not 1 <= len(row) <= 2:
+            raise ShapeError(f"found {len(row)} images, expected one or (previous, current)")
+        encoded = [self.encode(image) for image in row]
+        return self.decode(encoded[-1], encoded[0] if len(encoded) == 2 else None)
+
+    def stream(self, frames: Iterable[np.ndarray]) -> Iterator[FrameOutput]:
+        """Predict for consecutive frames of a camera, as they come; each is encoded once.
+
+        Any number of streams may run side by side.
+
+        Args:
+            frames: `H W 3`, uint8, RGB, any size.
+
+        Yields:
+            One output per frame, with the motion since the frame before.
+
+        Raises:
+            ShapeError: If a frame is not such an image.
+            IntegrityError: If the network's answer is not finite.
+            ResourceError: If memory runs out.
+        """
+        previous = None
+        for frame in frames:
+            current = self.encode(frame)
+            yield self.decode(current, previous)
+            previous = current
+
+    def encode(self, frame: np.ndarray) -> EncodedFrame:
+        """Do what depends on one frame alone, once, for any number of `decode` and `motion`.
+
+        Args:
+            frame: `H W 3`, uint8, RGB, any size.
+
+        Raises:
+            ShapeError: If it is not such an image.
+            ResourceError: If memory runs out.
+        """
         with resource_errors("inference"), torch.inference_mode():
-            before = None if previous is None else self._encode(previous)
-            return self._decode(self._encode(current), before, current.shape[:2])
+            image = self._to_tensor(frame)
+            pyramids = self.network.encode(image)
+        return EncodedFrame(image, pyramids, (frame.shape[0], frame.shape[1]))
 
-    def _encode(self, frame: np.ndarray) -> _Encoded:
-        image = self._to_tensor(frame)
-        return _Encoded(image, self.network.encode(image))
+    def decode(self, current: EncodedFrame, previous: EncodedFrame | None = None) -> FrameOutput:
+        """Predict for an encoded frame, and the motion since `previous` if there is one.
 
-    def _decode(
-        self, current: _Encoded, previous: _Encoded | None, size: tuple[int, ...]
-    ) -> FrameOutput:
-        values = self.network.decode_frame(current.pyramids, current.image, outputs=("disparity",))
+        Raises:
+            IntegrityError: If the network's answer is not finite.
+            ResourceError: If memory runs out.
+        """
+        with resource_errors("inference"), torch.inference_mode():
+            values = self.network.decode_frame(
+                current.pyramids, current.image, outputs=("disparity",)
+            )
         disparity = cast(Tensor, values["disparity"])[0, 0].float().cpu().numpy()
         _check_finite(disparity)
         T_previous_current = None
-        if previous is not None and self._has_pose:
+        if previous is not None and self.has_pose:
+            T_previous_current = self.motion(previous, current)
+        return FrameOutput(disparity, self.preset.depth, current.size, T_previous_current)
+
+    def motion(self, previous: EncodedFrame, current: EncodedFrame) -> np.ndarray:
+        """Predict the camera's motion between two encoded frames, said to be in order of time.
+
+        Returns:
+            T_previous_current, `4 4`, float64, see `FrameOutput`.
+
+        Raises:
+            IntegrityError: If the network's answer is not finite.
+            ResourceError: If memory runs out.
+        """
+        with resource_errors("inference"), torch.inference_mode():
             images = torch.cat([previous.image, current.image], 1)
             pair = self.network.decode_pair(
                 previous.pyramids,
@@ -140,23 +205,19 @@ class Predictor:
                 values={"source_offsets": torch.tensor([[-1]], device=images.device)},
                 outputs=("T_source_target",),
             )
-            T_source_target = cast(Tensor, pair["T_source_target"])
-            T_previous_current = T_source_target.reshape(4, 4).double().cpu().numpy()
-            _check_finite(T_previous_current)
-        return FrameOutput(disparity, self.preset.depth, (size[0], size[1]), T_previous_current)
+        T_source_target = cast(Tensor, pair["T_source_target"])
+        T_previous_current = T_source_target.reshape(4, 4).double().cpu().numpy()
+        _check_finite(T_previous_current)
+        return T_previous_current
 
     def _to_tensor(self, frame: np.ndarray) -> Tensor:
-        """Resize to the preset's size without aliasing; `1 3 h w`, 0..1."""
+        """Resize to the preset's size as training does; `1 3 h w`, 0..1."""
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ShapeError(
                 f"image is {frame.dtype} {frame.shape}, expected uint8 (height, width, 3) in RGB"
             )
-        height, width = self.preset.image_size
-        if frame.shape[:2] != (height, width):
-            shrinks = frame.shape[0] >= height and frame.shape[1] >= width
-            how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            frame = cv2.resize(frame, (width, height), interpolation=how)
-        tensor = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device)
+        image = resize_image(frame, self.preset.image_size)
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         return tensor.permute(2, 0, 1).unsqueeze(0).float().div_(255.0)
 
 

@@ -2,79 +2,130 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import av
 import numpy as np
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from unienc_core.errors import VideoError
-from unienc_core.inference.frames import Frame, Losses, SourceInfo
+from unienc_core.inference.containers import PipeReader, open_container, why_unreadable
+from unienc_core.inference.frames import Frame, FrameSource, Losses, SourceInfo
+from unienc_core.inference.reorder import Arrival, Reorder
+from unienc_core.inference.span import WHOLE, Picker, Span
 
 # In these, a packet is a picture: a packet that yields no frame is a lost frame even when the
 # decoder keeps silent, as it does after a broken key frame.
 _PACKET_IS_FRAME = {"h264", "hevc", "mjpeg", "vp9", "av1"}
 
 
-class VideoReader:
-    """The frames of a video file, RGB and upright, with their times and what was lost.
+@dataclass
+class _Packets:
+    """What was demuxed so far.
 
-    Opening decodes the first frame, so a file that opens has one. Packets are demuxed and decoded
-    one by one: a broken one is counted and decoding goes on.
+    Attributes:
+        num: Packets.
+        last_pts: The latest time among them.
+        ends_short: Whether FFmpeg called the last one shorter than stated.
+    """
+
+    num: int = 0
+    last_pts: int = 0
+    ends_short: bool = False
+
+
+class VideoReader(FrameSource):
+    """The frames of a video, RGB and upright, with their times and what was lost.
+
+    Opening decodes the first frame, so a video that opens has one. Packets are demuxed and decoded
+    one by one: a broken one is counted and decoding goes on. Frames outside a span are decoded,
+    too, which makes every span exact, but not turned into pictures.
 
     Args:
-        path: The file. Never treated as an address: nothing is fetched.
+        source: A file, never treated as an address: nothing is fetched. Or a pipe.
 
     Raises:
         VideoError: Missing, not a video, without its index, or without a frame that decodes.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Path | PipeReader) -> None:
         self.losses = Losses()
-        self._path = path
-        self._container: Any = _open_input(path)
+        self._source = source
+        self._path = Path(source.name) if isinstance(source, PipeReader) else source
+        with source.interruptible() if isinstance(source, PipeReader) else nullcontext():
+            self._open(source)
+
+    def _open(self, source: Path | PipeReader) -> None:
+        self._container: Any = open_container(source)
         try:
             if not self._container.streams.video:
-                raise VideoError(f"{path}: holds no video track; give a file with pictures")
+                raise VideoError(f"{self._path}: holds no video track; give a file with pictures")
             self._stream = self._container.streams.video[0]
             self._codec = self._stream.codec_context
             if self._codec is None:
-                raise VideoError(f"{path}: its pictures are coded in a way that is not known")
-            self._pending: list[int] = []  # pts of packets whose frame has not come yet
-            self._num_packets = 0
-            self._ends_short = False
-            self._first_pts: int | None = None
-            self._last_pts = 0
-            self._index = 0
-            self._decoded = self._decode()
-            self._first = next(self._decoded, None)
+                raise VideoError(f"{self._path}: its pictures are coded in a way that is not known")
+            self._counts = self._codec.name in _PACKET_IS_FRAME
+            self._demuxed = self._container.demux(self._stream)
+            self._packets = _Packets()
+            self._order: Reorder[VideoFrame] = Reorder()
+            self._num_undecoded = 0
+            self._arrivals = self._decode()
+            self._first = next(self._arrivals, None)
             if self._first is None:
-                raise VideoError(f"{path}: holds no frame that can be decoded")
-            self.info = self._probe(*self._first.image.shape[:2])
+                raise VideoError(f"{self._path}: {self._why_empty()}")
+            picture = self._first.picture
+            self._coded_size = (picture.width, picture.height)
+            self.info = self._probe(*_to_rgb(picture, self._coded_size).shape[:2])
         except BaseException:
             self._container.close()
             raise
 
-    def __enter__(self) -> Self:
-        """The reader is open already."""
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
         """Close the file."""
-        self._decoded.close()
         self._container.close()
 
-    def __iter__(self) -> Iterator[Frame]:
-        """Deliver the frames in order of their time."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            yield first
-        yield from self._decoded
+    def stop(self) -> None:
+        """End a wait for a pipe."""
+        if isinstance(self._source, PipeReader):
+            self._source.stop()
+
+    def frames(self, span: Span = WHOLE) -> Iterator[Frame]:
+        """Deliver the frames of a span, in order of their time."""
+        if self._first is None:
+            return
+        first, self._first = self._first, None
+        picker, clock = Picker(span), _Clock(self._stream)
+        index = num_lost = 0
+        for index, arrival in enumerate(chain([first], self._arrivals)):
+            counts = picker.started or span.from_start  # what is lost before a span is not missed
+            gap_begins, pts = clock.seconds, clock.tick(arrival.pts)
+            is_taken = picker.takes(index, clock.time)
+            if arrival.num_lost and counts:
+                num_lost += arrival.num_lost
+                self.losses.add(index, gap_begins, arrival.num_lost)
+            if picker.ended:
+                return
+            if is_taken:
+                damaged = bool(arrival.picture.is_corrupt)
+                self.losses.num_damaged += damaged
+                image = _to_rgb(arrival.picture, self._coded_size)
+                yield Frame(image, index, pts, clock.seconds, num_lost, damaged)
+                num_lost = 0
+        self._lose(self._num_undecoded + self._order.num_outstanding, index + 1, clock.seconds)
+        self._miss_end(clock.pts, index + 1, clock.seconds)
+
+    def check(self) -> None:
+        """Compare what the file announces with what it holds; nothing is decoded."""
+        while self._next_packet() is not None:
+            pass
+        end = float(self._packets.last_pts * self._stream.time_base)
+        self._miss_end(self._packets.last_pts, self._packets.num, end)
 
     def _probe(self, height: int, width: int) -> SourceInfo:
         stream = self._stream
@@ -82,124 +133,129 @@ class VideoReader:
         frames = stream.frames or None
         if frames is None and stream.duration:
             frames = round(stream.duration * stream.time_base * rate)
+        name = self._path.stem or self._path.name
         return SourceInfo(
-            self._path, self._path.stem, height, width, rate, stream.time_base, frames
+            self._path,
+            name,
+            height,
+            width,
+            rate,
+            stream.time_base,
+            frames,
+            has_audio=bool(self._container.streams.audio),
         )
 
-    def _decode(self) -> Generator[Frame]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (FFmpegError, OSError):
-                packet, self.losses.is_cut = None, True
-            flush = packet is None or not packet.size
-            for picture in self._pictures(None if flush else packet):
-                yield self._deliver(picture)
-            if flush:
-                break
-        self._count_missing_end()
+    def _decode(self) -> Iterator[Arrival[VideoFrame]]:
+        """Decode to the end, pictures in order."""
+        packet = self._next_packet()
+        while packet is not None:
+            yield from self._sort(self._pictures(packet))
+            packet = self._next_packet()
+        yield from self._sort(self._pictures(None))
+        yield from map(self._with_undecoded, self._order.drain())
 
-    def _pictures(self, packet: Any) -> list[VideoFrame]:
+    def _next_packet(self) -> Any | None:
+        try:
+            packet = next(self._demuxed, None)
+        except (FFmpegError, OSError):
+            self.losses.is_cut = True
+            return None
+        if packet is None or not packet.size:
+            return None
+        seen = self._packets
+        seen.num += 1
+        seen.ends_short = packet.is_corrupt  # so FFmpeg calls fewer bytes than stated
+        if packet.pts is not None:
+            seen.last_pts = max(seen.last_pts, packet.pts)
+        return packet
+
+    def _pictures(self, packet: Any | None) -> list[VideoFrame]:
         """Decode one packet (None: drain); a broken one gives no picture and is counted."""
-        if packet is not None:
-            self._num_packets += 1
-            self._ends_short = packet.is_corrupt  # so FFmpeg calls fewer bytes than stated
-            if packet.pts is not None and not packet.is_discard:
-                heapq.heappush(self._pending, packet.pts)
+        if packet is not None and packet.pts is not None and self._counts and not packet.is_discard:
+            self._order.expect(packet.pts)
         try:
             return self._codec.decode(packet)
         except FFmpegError:
-            if self._codec.name not in _PACKET_IS_FRAME:
-                self._lose(1)
+            self._num_undecoded += not self._counts
             return []
 
-    def _deliver(self, picture: VideoFrame) -> Frame:
-        pts = picture.pts
-        if pts is not None:
-            passed = 0
-            while self._pending and self._pending[0] <= pts:
-                passed += heapq.heappop(self._pending) < pts
-            # A pair of fields is two packets and one frame, so there nothing can be said.
-            if self._codec.name in _PACKET_IS_FRAME and not picture.interlaced_frame:
-                self._lose(passed)
-        tick = 1 / ((self._stream.average_rate or 25) * self._stream.time_base)
-        if self._first_pts is None:
-            self._first_pts = self._last_pts = pts if pts is not None else 0
-        else:
-            guess = self._last_pts + max(1, round(tick))
-            self._last_pts = max(self._last_pts + 1, guess if pts is None else pts)
-        self.losses.num_damaged += picture.is_corrupt
-        frame = Frame(self._to_rgb(picture), self._index, self._last_pts, self._time())
-        self._index += 1
-        return frame
+    def _sort(self, pictures: list[VideoFrame]) -> Iterator[Arrival[VideoFrame]]:
+        for picture in pictures:
+            if self._counts and picture.interlaced_frame:
+                # A pair of fields may be two packets and one frame: there nothing can be told.
+                yield from self._order.drain()
+                self._counts, self._order = False, Reorder()
+            if picture.pts is None or not self._counts:
+                yield self._with_undecoded(Arrival(picture, picture.pts, 0))
+            else:
+                yield from map(self._with_undecoded, self._order.take(picture, picture.pts))
 
-    def _time(self) -> float:
-        first = self._last_pts if self._first_pts is None else self._first_pts
-        return float((self._last_pts - first) * self._stream.time_base)
+    def _with_undecoded(self, arrival: Arrival[VideoFrame]) -> Arrival[VideoFrame]:
+        """Count the packets that gave an error as lost before this picture."""
+        lost, self._num_undecoded = arrival.num_lost + self._num_undecoded, 0
+        return arrival._replace(num_lost=lost)
 
-    def _to_rgb(self, picture: VideoFrame) -> np.ndarray:
-        # Naming the size keeps it constant where a stream changes its resolution on the way.
-        size = (picture.width, picture.height)
-        if self._index:
-            size = self._coded_size
-        else:
-            self._coded_size = size
-        image = picture.to_ndarray(format="rgb24", width=size[0], height=size[1])
-        turns = round(picture.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-    def _lose(self, num_lost: int) -> None:
+    def _lose(self, num_lost: int, before: int, seconds: float) -> None:
         if num_lost:
-            self.losses.add(self._index, self._time(), num_lost)
+            self.losses.add(before, seconds, num_lost)
 
-    def _count_missing_end(self) -> None:
-        """Count what the decoder never gave back and what the file announces but does not hold."""
-        if self._codec.name in _PACKET_IS_FRAME:
-            self._lose(len(self._pending))
-        self.losses.is_cut |= self._ends_short
+    def _miss_end(self, last_pts: int, before: int, seconds: float) -> None:
+        """Count what the file announces but does not hold."""
+        self.losses.is_cut |= self._packets.ends_short
         stream = self._stream
-        missing = stream.frames - self._num_packets
+        missing = stream.frames - self._packets.num
         # An edit list shortens the track on purpose: then the last frame still reaches its end.
         if missing > 0 and stream.duration and stream.average_rate:
             end = (stream.start_time or 0) + stream.duration
-            reached = self._last_pts + 1.5 / (stream.average_rate * stream.time_base)
-            if reached < end:
+            if last_pts + 1.5 / (stream.average_rate * stream.time_base) < end:
                 self.losses.is_cut = True
-                self._lose(missing)
+                self._lose(missing, before, seconds)
+
+    def _why_empty(self) -> str:
+        if isinstance(self._source, PipeReader) and self._source.head[4:8] == b"ftyp":
+            return why_unreadable(self._source.head, True)
+        return "holds no frame that can be decoded"
 
 
-def _open_input(path: Path) -> Any:
-    if not path.is_file():
-        what = "is a folder, not a video" if path.is_dir() else "no such file"
-        raise VideoError(f"{path}: {what}")
-    try:
-        # An explicit protocol: neither the name nor a playlist inside can reach the network.
-        container = av.open(
-            f"file:{path.absolute()}", container_options={"protocol_whitelist": "file"}
-        )
-    except (FFmpegError, OSError, ValueError) as error:
-        raise VideoError(f"{path}: {_why_unreadable(path, error)}") from None
-    if container.format.name == "tty":  # FFmpeg would film a text file
-        container.close()
-        raise VideoError(f"{path}: is text, not a video")
-    return container
+class _Clock:
+    """Times of the frames of a stream, strictly increasing even where the stream's are not.
+
+    Attributes:
+        pts: Time of the newest frame, in the stream's units.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._base: Fraction = stream.time_base
+        self._tick = max(1, round(1 / ((stream.average_rate or 25) * self._base)))
+        self._first: int | None = None
+        self.pts = 0
+
+    def tick(self, pts: int | None) -> int:
+        """Go on to the next frame, whose time may be unknown, and return its time."""
+        if self._first is None:
+            self._first = self.pts = pts if pts is not None else 0
+        else:
+            self.pts = max(self.pts + 1, self.pts + self._tick if pts is None else pts)
+        return self.pts
+
+    @property
+    def time(self) -> Fraction:
+        """Seconds after the first frame."""
+        return (self.pts - (self.pts if self._first is None else self._first)) * self._base
+
+    @property
+    def seconds(self) -> float:
+        """The same, rounded."""
+        return float(self.time)
 
 
-def _why_unreadable(path: Path, error: Exception) -> str:
-    """Say what is wrong with a file that FFmpeg refuses."""
-    if isinstance(error, PermissionError):
-        return "cannot be read: permission denied"
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as unreadable:
-        return f"cannot be read: {unreadable.strerror}"
-    if not head:
-        return "is empty (0 bytes)"
-    if head[4:8] == b"ftyp":
-        return (
-            "an mp4 without a readable index ('moov'): the recording was cut before its end; "
-            "repair it with a recovery tool and a whole file of the same camera"
-        )
-    return "is not a video that can be decoded (mp4, mov, mkv, avi, ... expected)"
+def _to_rgb(picture: VideoFrame, size: tuple[int, int]) -> np.ndarray:
+    """Return a picture as `H W 3`, uint8, RGB, upright.
+
+    Args:
+        picture: As decoded.
+        size: (width, height) as coded: naming it keeps it where a stream changes on the way.
+    """
+    image = picture.to_ndarray(format="rgb24", width=size[0], height=size[1])
+    turns = round(picture.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -1,0 +1,124 @@
+"""One clip through the pipeline: decode, compute, draw and encode overlap, order is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from unienc_core.inference.annotate import Annotator
+from unienc_core.inference.frames import Frame, FrameSource
+from unienc_core.inference.metric import RunningScale
+from unienc_core.inference.outputs import Outputs
+from unienc_core.inference.predictor import Predictor
+from unienc_core.inference.results import FrameResult
+from unienc_core.inference.scene import Scene, SceneWatch
+from unienc_core.inference.span import WHOLE, Span
+from unienc_core.inference.stream import ahead
+from unienc_core.inference.timing import StageClock
+
+T = TypeVar("T")
+
+MAX_CUTS = 1000  # a slide show of hours must not fill the memory with its cuts
+
+
+@dataclass
+class ClipSummary:
+    """What happened to a clip.
+
+    Attributes:
+        num_frames: Frames taken, and written.
+        num_cuts: Scene cuts.
+        cuts: Where, the first 1000: frame number and time in s of the first frame of the new scene.
+        num_black: Frames that show nothing.
+        timing: Seconds that each stage worked, and their share of the whole.
+    """
+
+    num_frames: int = 0
+    num_cuts: int = 0
+    cuts: list[dict[str, float]] = field(default_factory=list)
+    num_black: int = 0
+    timing: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def add(self, result: FrameResult) -> None:
+        """Count a frame."""
+        self.num_frames += 1
+        self.num_black += result.scene.is_black
+        self.num_cuts += result.scene.is_cut
+        if result.scene.is_cut and len(self.cuts) < MAX_CUTS:
+            self.cuts.append({"index": result.frame.index, "time": round(result.frame.time, 6)})
+
+
+def process_clip(
+    source: FrameSource,
+    predictor: Predictor,
+    outputs: Outputs,
+    *,
+    metric: RunningScale,
+    annotator: Annotator | None = None,
+    span: Span = WHOLE,
+    on_frame: Callable[[int], None] = lambda done: None,
+) -> ClipSummary:
+    """Run a clip through a network into outputs, in constant memory.
+
+    Each stage is a thread; at most a few frames wait between two of them, so what comes out does
+    not depend on how fast they are. An error of any stage ends all, and is raised here; so does
+    Ctrl-C. Both leave `outputs` to say what becomes of them.
+
+    Args:
+        source: Gives the frames.
+        predictor: Says what is in them; `step` and `reset` are called.
+        outputs: Opened.
+        metric: Gives the scale.
+        annotator: Draws; None where no output wants pictures.
+        span: Frames to take.
+        on_frame: Told how many frames are done.
+    """
+    summary, clock = ClipSummary(), StageClock()
+    watch = SceneWatch(float(span.stride / source.info.rate))
+    with ExitStack() as threads:  # they end from the last stage to the first
+
+        def apart(name: str, stage: Generator[T]) -> Generator[T]:
+            return threads.enter_context(closing(ahead(clock.working(name, stage))))
+
+        seen = apart("decode", _look(source.frames(span), watch))
+        found = apart("compute", _compute(clock.waiting("compute", seen), predictor, metric))
+        if annotator is not None:
+            found = apart("draw", annotator.draw(clock.waiting("draw", found)))
+        written = apart("encode", _write(clock.waiting("encode", found), outputs, summary))
+        try:
+            for done in written:
+                on_frame(done)
+        except BaseException:
+            source.stop()  # a wait for a pipe or a camera would hold up the end
+            raise
+    summary.timing = clock.report()
+    return summary
+
+
+def _look(frames: Iterable[Frame], watch: SceneWatch) -> Generator[tuple[Frame, Scene]]:
+    for frame in frames:
+        yield frame, watch.look(frame)
+
+
+def _compute(
+    frames: Iterable[tuple[Frame, Scene]], predictor: Predictor, metric: RunningScale
+) -> Generator[FrameResult]:
+    predictor.reset()
+    for frame, scene in frames:
+        if scene.is_start:
+            predictor.reset()
+        output = predictor.step(frame.image)
+        scale = metric.update(output, new_scene=scene.is_cut, has_content=not scene.is_black)
+        yield FrameResult(frame, output, scale, scene)
+    predictor.reset()
+
+
+def _write(
+    results: Iterable[FrameResult], outputs: Outputs, summary: ClipSummary
+) -> Generator[int]:
+    for result in results:
+        outputs.write(result)
+        summary.add(result)
+        yield summary.num_frames
