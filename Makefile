@@ -41,9 +41,9 @@ bench: setup-dev
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/train_step.py
 
-# One table of docs/results.md: make results T=<table>
+# One table of docs/results.md: make results T=<table> [J=<trainings side by side>]
 results: setup
-	$(BIN)/python benchmarks/results.py $(T)
+	$(BIN)/python benchmarks/results.py $(T) $(if $(J),--jobs $(J))
 
 clean:
 	rm -rf $(DEMO) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

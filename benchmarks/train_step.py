@@ -35,7 +35,7 @@ from unienc_core.training.module import TrainModule
 from unienc_core.training.run_dir import RunIdentity, open_run_folder
 from unienc_core.training.step import to_device
 from unienc_core.training.trainer import Trainer
-from unienc_core.workflows.train import TrainingData, spare_workers
+from unienc_core.workflows.training_data import TrainingData, spare_workers
 
 LIMIT = 1.15
 

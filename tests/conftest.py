@@ -1,12 +1,15 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 # One thread a test process: tests run side by side, and results do not depend on the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where a test asks for two, one that waits must not spin on a core that others need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,43 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data fragments at {folder} (set UNIENC_TEST_DATA)")
     return folder
+
+
+_SMALL_BACKBONES = {
+    "swin": "{embed_dim: 12, depths: [1, 1, 2, 1], num_heads: [1, 1, 2, 2]}",
+    "resnet18": "{channels: [8, 8, 16, 16], layers: [1, 1, 1, 1]}",
+}
+_SMALL_HEADS = {
+    "unet": {"channels": "[8, 8, 8, 8, 8]"},
+    "transdssl": {"width": "8", "hidden": "8"},
+    "multi_scale": {"widths": "[8, 8, 8, 8]", "squeeze": "8"},
+    "single_scale": {"squeeze": "8"},
+}
+
+
+@pytest.fixture(scope="session")
+def smaller() -> Callable[[str], list[str]]:
+    """Give the overrides under which a shipped preset fits into a test, its wiring unchanged.
+
+    Presets that are tiny already keep their networks.
+    """
+    from unienc_core.presets import load_preset
+
+    def overrides(name: str) -> list[str]:
+        preset = load_preset(name)
+        changes = ["image_size=[64, 128]"]
+        changes += [f"streams.{stream}.batch_size=2" for stream in preset.streams]
+        if name.endswith("-tiny"):
+            return changes
+        for node, spec in preset.network.encoders.items():
+            args = next(
+                a for k, a in _SMALL_BACKBONES.items() if spec.options["name"].startswith(k)
+            )
+            options = {"pretrained": "false", "model_args": args}
+            changes += [f"network.encoders.{node}.options.{k}={v}" for k, v in options.items()]
+        for node, spec in preset.network.heads.items():
+            options = _SMALL_HEADS[spec.type]
+            changes += [f"network.heads.{node}.options.{k}={v}" for k, v in options.items()]
+        return changes
+
+    return overrides

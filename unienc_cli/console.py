@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 PLAIN_SECONDS = 5.0
+MAX_LINE = 1000
 
 
 @contextmanager
@@ -136,6 +137,20 @@ def reported_when_partial(emit_report: Callable[[dict[str, Any]], None]) -> Iter
             emit_report(error.report)
             error.reported = True
         raise
+
+
+def one_line(text: str) -> str:
+    """Make one printable line of any text, whatever names from outside stand in it.
+
+    What cannot be printed (line ends, terminal codes, bytes that are no UTF-8) is written as an
+    escape; of an endless line the beginning and the end are kept, where cause and remedy stand.
+    """
+    escaped = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+    if len(escaped) <= MAX_LINE:
+        return escaped
+    return f"{escaped[: MAX_LINE - 300]} ... {escaped[-290:]}"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

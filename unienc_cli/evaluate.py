@@ -33,14 +33,31 @@ def eval_depth(
     kind: Annotated[str, typer.Option(help="What --predictions hold: depth or disparity.")] = (
         "depth"
     ),
-    protocol: Annotated[str, typer.Option(help="synth or kitti-eigen.")] = "synth",
-    scale: Annotated[str, typer.Option(help="median (per image) or none.")] = "median",
+    protocol: Annotated[
+        str, typer.Option(help="synth or kitti-eigen; photometric for triplets without depth.")
+    ] = "synth",
+    scale: Annotated[
+        str,
+        typer.Option(
+            help="median (per image), none, factor=F, camera_height=M (per image, from the ground "
+            "it sees) or camera_height=store (as recorded)."
+        ),
+    ] = "median",
+    intrinsics: Annotated[
+        str | None,
+        typer.Option(
+            "--K", metavar="FX,FY,CX,CY", help="Intrinsics in pixels, for data that has none."
+        ),
+    ] = None,
     train_store: Annotated[
         Path | None, typer.Option(help="Store whose depths the baselines are made of.")
     ] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Folder for the worst, median and best frame.")
     ] = None,
+    pose: Annotated[
+        bool, typer.Option("--pose", help="Score the camera motion, too (a store with poses).")
+    ] = False,
     fail_under: FailUnder = None,
     fail_over: FailOver = None,
     device: Device = "auto",
@@ -55,8 +72,9 @@ def eval_depth(
     from unienc_core.workflows import evaluate
 
     # A slip in a threshold shows before the long work, not after it.
-    evaluate.parse_thresholds(fail_under or [], evaluate.METRICS, "--fail-under")
-    evaluate.parse_thresholds(fail_over or [], evaluate.METRICS, "--fail-over")
+    names = evaluate.metric_names(protocol, pose)
+    evaluate.parse_thresholds(fail_under or [], names, "--fail-under")
+    evaluate.parse_thresholds(fail_over or [], names, "--fail-over")
     with reporting(quiet) as reporter:
         report = evaluate.eval_depth(
             store=store,
@@ -66,8 +84,10 @@ def eval_depth(
             kind=kind,
             protocol=protocol,
             scale=scale,
+            intrinsics=intrinsics,
             train_store=train_store,
             plots=plots,
+            pose=pose,
             device=device,
             force=force,
             dry_run=dry_run,
@@ -77,7 +97,7 @@ def eval_depth(
     if dry_run:
         return
     try:
-        evaluate.check_thresholds(report["metrics"], fail_under or [], fail_over or [])
+        evaluate.check_thresholds(evaluate.figures(report), fail_under or [], fail_over or [])
     except ThresholdError as error:
         error.reported = True  # the report is the one document on stdout
         raise

@@ -10,14 +10,48 @@ import typer
 from unienc_cli.console import SCHEMA, emit, reported_when_partial, reporting
 from unienc_cli.options import Checkpoint, Device, DryRun, Force, Json, Quiet, Threads, use_threads
 
+INPUTS = (
+    "Videos, pictures, a folder or quoted pattern of either (pictures make one stream in natural "
+    "order), @LIST (a file with one name a line, relative to it), - (a video piped in), a number "
+    "(webcam), or stores."
+)
+MOMENT = "a frame number (250), or a time (12.5s, 1:30, 1:02:03.5)."
+
 
 def infer_video(
-    inputs: Annotated[list[Path], typer.Argument(help="Videos, or stores.")],
+    inputs: Annotated[list[str], typer.Argument(help=INPUTS, metavar="INPUT...")],
     out: Annotated[
         Path | None,
         typer.Option(help="Output file; a folder for several inputs.", show_default=False),
     ] = None,
     checkpoint: Checkpoint = None,
+    sink: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="What to write, with commas: mp4 (annotated; a single picture becomes a PNG), "
+            "png16 (depth x 256, a folder), npz (a folder), h5, jsonl.",
+        ),
+    ] = "mp4",
+    start: Annotated[
+        str | None, typer.Option(metavar="MOMENT", help=f"First frame: {MOMENT}")
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option(metavar="MOMENT", help="Frame before which to stop, likewise.")
+    ] = None,
+    stride: Annotated[int, typer.Option(help="Take every n-th frame.", min=1)] = 1,
+    fps: Annotated[
+        str | None,
+        typer.Option(metavar="RATE", help="Pictures a second, for pictures (default: 25)."),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="Depth in metres: camera_height=M (m above the road, found in each frame), "
+            "factor=F, or none (it is already). Default: up to scale.",
+        ),
+    ] = None,
     intrinsics: Annotated[
         str | None,
         typer.Option("--K", metavar="FX,FY,CX,CY", help="Intrinsics in pixels of the input."),
@@ -43,14 +77,23 @@ def infer_video(
         document = {"schema": SCHEMA, "verb": "infer-video", **report}
         emit(document, as_json, infer.format_report(report))
 
+    request = infer.VideoRequest(
+        sinks=sink,
+        start=start,
+        stop=stop,
+        stride=stride,
+        fps=fps,
+        scale=scale,
+        intrinsics=intrinsics,
+        fov=fov,
+        drive=drive,
+    )
     with reporting(quiet) as reporter, reported_when_partial(emit_report):
         report = infer.infer_video(
             inputs,
+            request=request,
             out=out,
             checkpoint=checkpoint,
-            drive=drive,
-            intrinsics=intrinsics,
-            fov=fov,
             device=device,
             force=force,
             dry_run=dry_run,

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from unienc_cli import data, evaluate, infer, prepare, presets, train
-from unienc_cli.console import SCHEMA
+from unienc_cli import bench, data, doctor, evaluate, infer, prepare, presets, runs, train
+from unienc_cli.console import SCHEMA, one_line
 from unienc_core.errors import UniencError
 
 EPILOG = (
@@ -37,6 +37,9 @@ app.command("eval-depth")(evaluate.eval_depth)
 app.command("infer-video")(infer.infer_video)
 app.add_typer(presets.app, name="presets")
 app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
+app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 
 
 def _version(show: bool) -> None:
@@ -58,8 +61,10 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
-    debug = "--debug" in arguments or bool(os.environ.get("UNIENC_DEBUG"))
-    arguments = [a for a in arguments if a != "--debug"]
+    options, operands = _split(arguments)
+    debug = "--debug" in options or bool(os.environ.get("UNIENC_DEBUG"))
+    options = [a for a in options if a != "--debug"]
+    arguments = [*options, *operands]
     try:
         return _invoke(arguments)
     except BaseException as error:
@@ -70,12 +75,33 @@ def run(arguments: Sequence[str]) -> int:
         if debug and not isinstance(error, KeyboardInterrupt):
             raise
         code, line = _explain(error)
-        print(line, file=sys.stderr)
-        if "--json" in arguments and not getattr(error, "reported", False):
-            verb = next((a for a in arguments if not a.startswith("-")), None)
-            document = {"schema": SCHEMA, "verb": verb, "error": line, "exit_code": code}
+        # Of several processes one speaks; each finds the same wrong with the command line.
+        lead = os.environ.get("RANK", "0") == "0"
+        if not getattr(error, "told", not lead and hasattr(error, "format_message")):
+            print(line, file=sys.stderr)
+        if "--json" in options and lead and not getattr(error, "reported", False):
+            document = {"schema": SCHEMA, "verb": _verb(arguments), "error": line}
+            document["exit_code"] = code
             print(json.dumps(document))
         return code
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split at ``--``: what follows it are operands, whatever they look like."""
+    at = list(arguments).index("--") if "--" in arguments else len(arguments)
+    return list(arguments[:at]), list(arguments[at:])
+
+
+def _verb(arguments: Sequence[str]) -> str | None:
+    """Return the verb with its second word where it has one ("presets ls"), None for no verb."""
+    command, words = typer.main.get_command(app), []
+    for word in (a for a in arguments if not a.startswith("-")):
+        known = getattr(command, "commands", {})
+        if word not in known:
+            break
+        words.append(word)
+        command = known[word]
+    return " ".join(words) or None
 
 
 def _invoke(arguments: Sequence[str]) -> int:
@@ -90,7 +116,7 @@ def _invoke(arguments: Sequence[str]) -> int:
 def _explain(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the one line for an error."""
     if isinstance(error, UniencError):
-        return error.exit_code, f"error: {error}"
+        return error.exit_code, one_line(f"error: {error}")
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return 130, "interrupted"
     # Typer's own usage errors: from click, or from the copy of it inside newer releases.
@@ -98,23 +124,30 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if format_message is not None:
         if type(error).__name__ == "NoArgsIsHelpError":
             return 2, format_message()
-        return 2, f"error: {' '.join(format_message().split())} (see --help)"
+        return 2, one_line(f"error: {' '.join(format_message().split())} (see --help)")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return 5, "error: out of memory: a smaller batch or image size needs less"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-            return 5, f"error: {where}{error.strerror}: free some space or choose another folder"
+            remedy = "free some space or choose another folder"
+            return 5, one_line(f"error: {where}{error.strerror}: {remedy}")
         if error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR):
-            return 3, f"error: {where}{error.strerror}"
-    return 1, f"internal error: {type(error).__name__}: {error} (--debug shows where)"
+            return 3, one_line(f"error: {where}{error.strerror}")
+    return 1, one_line(f"internal error: {type(error).__name__}: {error} (--debug shows where)")
 
 
 def main() -> None:
     """Run the command line of this process; SIGTERM stops it as Ctrl-C does."""
+    # What torch's C++ logs of lost connections, with stacks, our errors say in a line.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,9 @@ import typer
 from unienc_core.errors import UsageError
 
 DEFAULT_DATA = Path("data/synth-city")
+MAX_THREADS = 1024
+MAX_WORKERS = 256
+"""Beyond these a slip of the finger ends in a machine that answers no more."""
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
@@ -21,10 +24,12 @@ DryRun = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
 Threads = Annotated[
-    int | None, typer.Option(help="CPU threads (default: all cores).", min=1, show_default=False)
+    int | None,
+    typer.Option(
+        help="CPU threads (default: all cores).", min=1, max=MAX_THREADS, show_default=False
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
-Preset = Annotated[str, typer.Option(help="A preset's name, or a YAML file.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one key of the preset; repeatable."),
@@ -47,7 +52,7 @@ def use_threads(threads: int | None) -> None:
 
 def parse_pair(text: str, what: str) -> tuple[int, int]:
     """Parse ``96x320`` or ``24x25`` into two positive integers."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
-    if not match or "0" in match.groups():
+    match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", text.strip())
+    if not match or 0 in (int(match[1]), int(match[2])):
         raise UsageError(f"{what} is two positive numbers like 96x320, found '{text}'")
     return int(match[1]), int(match[2])

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from unienc_cli.console import SCHEMA, emit, reporting
-from unienc_cli.options import DEFAULT_DATA, DryRun, Force, Json, Quiet, Seed, parse_pair
+from unienc_cli.console import SCHEMA, emit, reported_when_partial, reporting
+from unienc_cli.options import (
+    DEFAULT_DATA,
+    MAX_WORKERS,
+    DryRun,
+    Force,
+    Json,
+    Quiet,
+    Seed,
+    Threads,
+    parse_pair,
+    use_threads,
+)
 
 app = typer.Typer(help="Make stores from data sets, or render one.", no_args_is_help=True)
 
@@ -30,8 +41,10 @@ def synth_city(
     shadows: Annotated[bool, typer.Option(help="Cast shadows (slower).")] = False,
     seed: Seed = 0,
     workers: Annotated[
-        int | None, typer.Option(help="Processes (default: one per core).", min=1)
+        int | None,
+        typer.Option(help="Processes (default: one per core).", min=1, max=MAX_WORKERS),
     ] = None,
+    threads: Threads = None,
     force: Force = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -44,6 +57,7 @@ def synth_city(
     splits = {"train": train, "val": val, "test": test}
     counts = {name: parse_pair(text, f"--{name}") for name, text in splits.items()}
     image_size = parse_pair(size, "--size")
+    use_threads(threads)
 
     from unienc_core.workflows.prepare import format_report, prepare_synth_city
 
@@ -56,9 +70,99 @@ def synth_city(
             noise=noise,
             shadows=shadows,
             seed=seed,
-            workers=workers,
+            workers=workers or (threads and min(threads, MAX_WORKERS)),
             force=force,
             dry_run=dry_run,
             reporter=reporter,
         )
-    emit({"schema": SCHEMA, "verb": "prepare-data", **report}, as_json, format_report(report))
+    document = {"schema": SCHEMA, "verb": "prepare-data synth-city", **report}
+    emit(document, as_json, format_report(report))
+
+
+@app.command("video")
+def video(
+    clips: Annotated[list[Path], typer.Argument(help="Video files.")],
+    out: Annotated[Path, typer.Option(help="Folder of the stores.")] = Path("data/drives"),
+    intrinsics: Annotated[
+        str | None,
+        typer.Option("--K", metavar="FX,FY,CX,CY", help="Intrinsics in pixels of the clips."),
+    ] = None,
+    fov: Annotated[
+        float | None,
+        typer.Option(help="Horizontal field of view in degrees (default: 60).", min=1, max=179),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Height x width to store (default: the clip's own aspect, at most 640 wide).",
+            show_default=False,
+        ),
+    ] = None,
+    crop: Annotated[
+        str,
+        typer.Option(
+            metavar="LEFT,TOP,RIGHT,BOTTOM", help="Pixels to cut off (a bonnet, a clock)."
+        ),
+    ] = "0,0,0,0",
+    gap: Annotated[
+        int | None,
+        typer.Option(
+            help="Frames between target and source (default: about 0.12 s).",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    min_motion: Annotated[
+        float,
+        typer.Option(
+            help="The camera stands where the picture moves less, in % of its width, from target "
+            "to source; 0 keeps all frames.",
+            min=0,
+        ),
+    ] = 0.1,
+    split: Annotated[
+        str, typer.Option(help="Shares of each clip in order of time: the tail is held out.")
+    ] = "train=0.8,val=0.2",
+    threads: Threads = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make triplets for self-supervised training out of your own drives.
+
+    Drives end at scene cuts, at damage, and where the camera stands; black bars are cut off and
+    the intrinsics follow. Interrupted, it goes on where it stopped; repeated, it does nothing.
+    """
+    image_size = None if size is None else parse_pair(size, "--size")
+    use_threads(threads)
+
+    from unienc_core.workflows.intrinsics import parse_camera
+    from unienc_core.workflows.prepare_video import prepare_video
+    from unienc_core.workflows.video_report import format_report
+    from unienc_core.workflows.video_request import VideoRequest, parse_crop, parse_shares
+
+    request = VideoRequest(
+        camera=parse_camera(intrinsics, fov),
+        image_size=image_size,
+        crop=parse_crop(crop),
+        gap=gap,
+        min_motion=min_motion / 100,
+        shares=parse_shares(split),
+    )
+
+    def emit_report(report: dict[str, Any]) -> None:
+        document = {"schema": SCHEMA, "verb": "prepare-data video", **report}
+        emit(document, as_json, format_report(report))
+
+    with reporting(quiet) as reporter, reported_when_partial(emit_report):
+        report = prepare_video(
+            clips,
+            out,
+            request,
+            threads=threads,
+            force=force,
+            dry_run=dry_run,
+            reporter=reporter,
+        )
+    emit_report(report)

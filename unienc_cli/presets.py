@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unienc_cli.console import SCHEMA, emit, table
-from unienc_cli.options import Force, Json, Sets
+from unienc_cli.options import Force, Json, Quiet, Sets
 from unienc_core.errors import ResourceError, UsageError
 
 app = typer.Typer(help="List, show, check and copy presets.", no_args_is_help=True)
@@ -16,8 +16,9 @@ Name = Annotated[str, typer.Argument(help="A preset's name, or a YAML file.")]
 
 
 @app.command("ls")
-def ls(as_json: Json = False) -> None:
+def ls(as_json: Json = False, quiet: Quiet = False) -> None:
     """List the shipped presets."""
+    del quiet  # nothing is said but the result, here and below
     from unienc_core.presets import load_preset, preset_names
 
     found = [load_preset(name) for name in preset_names()]
@@ -35,8 +36,9 @@ def ls(as_json: Json = False) -> None:
 
 
 @app.command("show")
-def show(name: Name, sets: Sets = None, as_json: Json = False) -> None:
+def show(name: Name, sets: Sets = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Print a preset with every default and override written out."""
+    del quiet
     from unienc_core.presets import dump_preset, load_preset
 
     preset = load_preset(name, sets or [])
@@ -45,8 +47,9 @@ def show(name: Name, sets: Sets = None, as_json: Json = False) -> None:
 
 
 @app.command("check")
-def check(name: Name, sets: Sets = None, as_json: Json = False) -> None:
+def check(name: Name, sets: Sets = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Build a preset's network and objective, and count its parameters."""
+    del quiet
     from unienc_core.presets import load_preset
     from unienc_core.workflows.inspect_preset import check_preset
 
@@ -58,7 +61,13 @@ def check(name: Name, sets: Sets = None, as_json: Json = False) -> None:
 
 
 @app.command("cp")
-def cp(name: Name, to: Annotated[Path, typer.Argument()], force: Force = False) -> None:
+def cp(
+    name: Name,
+    to: Annotated[Path, typer.Argument()],
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Copy a preset to a file of your own."""
     from unienc_core.presets import preset_text
     from unienc_core.safe_yaml import parse_yaml
@@ -72,4 +81,6 @@ def cp(name: Name, to: Annotated[Path, typer.Argument()], force: Force = False) 
         to.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ResourceError(f"{to}: cannot be written: {error.strerror}") from None
-    typer.echo(f"{to}: edit it and pass it as --preset {to}")
+    document = {"schema": SCHEMA, "verb": "presets cp", "preset": name, "path": str(to)}
+    if as_json or not quiet:
+        emit(document, as_json, f"{to}: edit it and pass it as --preset {to}")

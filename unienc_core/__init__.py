@@ -2,9 +2,19 @@
 
 `load` is all that a program needs to run a trained network:
 
-    predictor = unienc_core.load("runs/mine")
-    output = predictor.predict(image)  # uint8 H W 3, RGB
-    output.depth  # float32 H W, up to scale
+>>> import unienc_core
+>>> predictor = unienc_core.load("runs/mine")
+>>> output = predictor.predict(image)  # uint8, H W 3, RGB, any size
+>>> output.depth.shape == image.shape[:2]  # float32, up to scale
+True
+>>> output = predictor.predict((previous, image))
+>>> output.T_previous_current.shape  # X_previous = T X_current, in the unit of depth
+(4, 4)
+
+Consecutive frames of a camera, each of which is encoded once:
+
+>>> for output in predictor.stream(frames):
+...     use(output)
 """
 
 from __future__ import annotations
@@ -24,7 +34,9 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        CheckpointError: If there is none, or it is corrupt.
+        DataError: If there is none.
+        CheckpointError: If it is corrupt.
+        UsageError: If there is no such device.
     """
     from unienc_core.inference.predictor import load_predictor
 

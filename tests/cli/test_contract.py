@@ -9,7 +9,7 @@ import pytest
 from unienc_cli.main import app, run
 from unienc_core import errors
 
-HEAVY = {"torch", "cv2", "timm", "h5py", "numpy", "av", "scipy", "yaml"}
+HEAVY = {"torch", "cv2", "timm", "h5py", "numpy", "av", "scipy", "yaml", "tensorboard"}
 
 
 def all_commands() -> list[list[str]]:
@@ -51,6 +51,9 @@ def test_help_answers_and_loads_nothing_heavy(command: list[str]) -> None:
         (["infer-video", "nowhere.mp4"], 3, "nowhere.mp4"),
         (["eval-depth", "nowhere"], 3, "nowhere"),
         (["train-student", "nowhere"], 3, "nowhere"),
+        (["train-student", "nowhere", "--track", "tensorbord"], 2, "did you mean 'tensorboard'"),
+        (["runs", "ls", "nowhere"], 3, "nowhere"),
+        (["runs", "show", "nowhere"], 3, "nowhere"),
     ],
 )
 def test_errors_are_one_line_with_the_right_code(
@@ -65,11 +68,24 @@ def test_errors_are_one_line_with_the_right_code(
     assert "Traceback" not in err
 
 
-def test_an_error_under_json_is_a_document(capsys) -> None:
-    assert run(["presets", "show", "nope", "--json"]) == 2
+@pytest.mark.parametrize(
+    ("arguments", "verb", "message"),
+    [
+        (["presets", "show", "nope"], "presets show", "no preset 'nope'"),
+        (["prepare-data", "synth-city", "--size", "96"], "prepare-data synth-city", "96x320"),
+        (["eval-depth", "presets", "--scale", "x"], "eval-depth", "'x'"),
+        (["presets", "frobnicate"], "presets", "frobnicate"),
+        (["frobnicate"], None, "frobnicate"),
+    ],
+)
+def test_an_error_under_json_is_a_document(
+    arguments: list[str], verb: str | None, message: str, capsys
+) -> None:
+    assert run([*arguments, "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert document["exit_code"] == 2
-    assert "no preset 'nope'" in document["error"]
+    assert document["verb"] == verb
+    assert message in document["error"]
 
 
 def test_json_documents_stand_alone_on_stdout(capsys) -> None:
@@ -78,6 +94,18 @@ def test_json_documents_stand_alone_on_stdout(capsys) -> None:
     assert {"schema": 1, "verb": "presets ls"}.items() <= document.items()
     assert run(["presets", "show", "unified-tiny", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["preset"]["name"] == "unified-tiny"
+
+
+def test_every_verb_that_only_shows_takes_quiet_and_cp_takes_json(tmp_path, capsys) -> None:
+    assert run(["presets", "ls", "--quiet"]) == 0
+    assert run(["presets", "show", "unified-tiny", "-q"]) == 0
+    assert run(["runs", "ls", str(tmp_path), "-q"]) == 0
+    capsys.readouterr()
+    assert run(["presets", "cp", "unified-tiny", str(tmp_path / "a.yaml"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["path"] == str(tmp_path / "a.yaml")
+    assert run(["presets", "cp", "unified-tiny", str(tmp_path / "b.yaml"), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_presets_cp_never_overwrites(tmp_path, capsys) -> None:

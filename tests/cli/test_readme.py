@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The page's sizes are for people; a test asks the same for less.
 SMALLER = {"24x25": "2x4", "8x10": "1x3", "1x75": "1x4", "96x320": "64x96"}
+SMALLER["0:10"] = "0"
+SMALLER["camera_height=store"] = "factor=9"  # after two steps a network shows no ground
 SHORTER = ["--set", "stages.0.steps=2", "--set", "image_size=[64, 96]", "--workers", "0"]
 
 
@@ -38,6 +41,20 @@ def write_clip(path: Path) -> None:
         container.mux(stream.encode())
 
 
+def write_drive(path: Path, seed: int) -> None:
+    """A clip of a camera that slides along a painted wall."""
+    rng = np.random.default_rng(seed)
+    wall = cv2.GaussianBlur(rng.normal(size=(96, 300, 3)), (0, 0), 3)
+    wall = np.clip(wall * 600 + 128, 30, 255).astype(np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for i in range(40):
+            view = np.ascontiguousarray(wall[:, 2 * i : 2 * i + 160])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(view)))
+        container.mux(stream.encode())
+
+
 def write_depths(folder: Path, noise: float) -> None:
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -48,6 +65,7 @@ def write_depths(folder: Path, noise: float) -> None:
 def test_the_page_shows_every_verb() -> None:
     shown = {words[1] for words in commands()}
     verbs = {"prepare-data", "train-student", "eval-depth", "infer-video", "presets", "data"}
+    verbs |= {"runs", "doctor"}
     assert shown == verbs
 
 
@@ -56,6 +74,8 @@ def test_every_command_of_the_readme_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "drive.mp4")
+    write_drive(tmp_path / "monday.mp4", 0)
+    write_drive(tmp_path / "tuesday.mp4", 1)
     write_depths(tmp_path / "my_depths", 0.1)
     write_depths(tmp_path / "true_depths", 0.0)
     for words in commands():
@@ -63,5 +83,10 @@ def test_every_command_of_the_readme_runs(
         assert code == 0, f"{shlex.join(words)}\n{capsys.readouterr().err}"
     assert (tmp_path / "drive_unienc.mp4").exists()
     assert (tmp_path / "city_drive.mp4").exists()
+    assert any((tmp_path / "out" / "drive_unienc_depth").glob("*.png"))
     assert (tmp_path / "mine.yaml").exists()
     assert any((tmp_path / "plots").iterdir())
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):
+        names: dict[str, object] = {}
+        exec(block, names)
+        assert names["motion"].shape == (4, 4)

@@ -71,9 +71,13 @@ class RedPredictor:
         self.preset = SimpleNamespace(depth=DEPTH, image_size=SIZE)
         self.factor, self.wrong = factor, wrong
         self.calls = 0
+        self.has_pose = False
 
-    def predict(self, image: np.ndarray) -> FrameOutput:
+    def encode(self, image: np.ndarray) -> np.ndarray:
         self.calls += 1
+        return image
+
+    def decode(self, image: np.ndarray) -> FrameOutput:
         inverse = 1 / depth_of(image[..., 0]).astype(np.float64)
         if self.wrong is not None:
             inverse = np.where(self.wrong, 2 * inverse, inverse)

@@ -5,6 +5,7 @@ import pytest
 
 from unienc_core.errors import DataError
 from unienc_core.metrics.protocols import PROTOCOLS
+from unienc_core.metrics.scale import Scale
 from unienc_core.workflows.baselines import (
     HORIZON_DEPTH,
     ground_plane,
@@ -69,7 +70,7 @@ def test_ground_plane_is_the_plane() -> None:
 def test_what_can_be_had() -> None:
     training = measure_training_depths([np.array([[2.0, 8.0]])], SYNTH)
     K = np.eye(3)
-    every = make_baselines(training, "none", with_ground=True)
+    every = make_baselines(training, Scale("none"), with_ground=True)
     assert list(every) == ["constant", "per_pixel_mean", "ground_plane"]
     assert every["constant"](sample(2, 3)).tolist() == [[4.0] * 3] * 2
     assert every["per_pixel_mean"](sample(1, 2)) == pytest.approx(np.array([[2.0, 8.0]]))
@@ -77,5 +78,5 @@ def test_what_can_be_had() -> None:
     assert every["per_pixel_mean"](sample(1, 4))[0, 1] == pytest.approx(1 / (0.75 / 2 + 0.25 / 8))
     expected = ground_plane(K, 1.4, (5, 6))
     assert (every["ground_plane"](sample(5, 6, K)) == expected).all()
-    assert list(make_baselines(None, "median", with_ground=False)) == ["constant"]
-    assert list(make_baselines(None, "none", with_ground=False)) == []
+    assert list(make_baselines(None, Scale("median"), with_ground=False)) == ["constant"]
+    assert list(make_baselines(None, Scale("none"), with_ground=False)) == []

@@ -92,7 +92,10 @@ def test_moving_and_static_pixels_apart(tmp_path, use) -> None:
     pixels = (SIZE[0] - 6) * SIZE[1]
     assert report["subsets"]["static"]["abs_rel"] == pytest.approx(0.5 * 60 / pixels / 2, abs=1e-4)
     assert report["metrics"]["abs_rel"] == pytest.approx(0.5 * 60 / pixels, abs=1e-4)
-    assert report["scale"] == {"mode": "none", "median": None, "std": None}
+    assert report["scale"] == {
+        **{"mode": "none", "value": None, "median": None, "std": None},
+        "num_without_plane": None,
+    }
 
 
 def test_store_without_motion_or_K_or_training_depths(tmp_path, use) -> None:
@@ -204,7 +207,7 @@ def test_contradicting_requests(tmp_path) -> None:
         ({"predictions": here}, "go together"),
         ({"predictions": here, "ground_truth": here, "kind": "dept"}, "did you mean 'depth'"),
         ({"protocol": "kitti"}, "did you mean 'kitti-eigen'"),
-        ({"scale": "mean"}, "no scaling 'mean'"),
+        ({"scale": "mean"}, "no scale 'mean'.*give camera_height=store, median, none"),
     ):
         with pytest.raises(UsageError, match=words):
             eval_depth(**arguments)

@@ -1,6 +1,7 @@
 """Depth baselines that know nothing of the image, so that a model's number means something.
 
-They are scored by the model's own protocol and scaling. The per-pixel geometric mean is the
+They are scored by the model's own protocol. They are in metres, so that only median scaling, which
+looks at the ground truth, applies to them too. The per-pixel geometric mean is the
 strongest of them: it knows how deep each place of the image usually is.
 """
 
@@ -15,7 +16,8 @@ from scipy.ndimage import distance_transform_edt
 
 from unienc_core.errors import DataError
 from unienc_core.metrics.depth import resize_disparity
-from unienc_core.metrics.protocols import DepthProtocol, Scaling
+from unienc_core.metrics.protocols import DepthProtocol
+from unienc_core.metrics.scale import Scale
 from unienc_core.workflows.depth_sources import DepthSample
 
 Baseline = Callable[[DepthSample], np.ndarray]
@@ -95,18 +97,18 @@ def ground_plane(K: np.ndarray, camera_height: float, size: tuple[int, int]) -> 
 
 
 def make_baselines(
-    training: TrainingDepths | None, scaling: Scaling, with_ground: bool
+    training: TrainingDepths | None, scale: Scale, with_ground: bool
 ) -> dict[str, Baseline]:
     """Return the baselines that can be had.
 
     Args:
         training: What the training set says, if there is one. Without it there is no per-pixel
             mean, and a constant only where scaling makes its value irrelevant.
-        scaling: How predictions are scaled.
+        scale: How predictions are scaled.
         with_ground: Whether samples come with K, which the ground plane needs.
     """
     baselines: dict[str, Baseline] = {}
-    if training is not None or scaling == "median":
+    if training is not None or scale.mode == "median":
         constant = 1.0 if training is None else training.constant
         baselines["constant"] = lambda sample: np.full(sample.depth_gt.shape, constant)
     if training is not None:

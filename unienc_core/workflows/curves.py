@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from unienc_core.inference.overlays import (
     nice_step,
     put_text,
 )
+from unienc_core.training.history import read_log
 
 PANEL_HEIGHT, PANEL_WIDTH = 300, 640
 SMOOTHING = 0.05
@@ -78,20 +78,16 @@ def draw_curves(metrics: Path, out: Path) -> None:
 
 
 def read_curves(metrics: Path) -> Curves:
-    """Read a ``metrics.jsonl``; a last line that is still being written is left out.
+    """Read a ``metrics.jsonl`` as columns; see `read_log`.
 
     Raises:
         DataError: If there is no such file, or no whole line in it.
     """
-    try:
-        text = metrics.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-        steps = np.array([float(line["step"]) for line in lines])
-        stages = [str(line["stage"]) for line in lines]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{metrics}: not a training log ({error})") from None
+    lines = read_log(metrics)
     if not lines:
         raise DataError(f"{metrics}: holds no line yet")
+    steps = np.array([float(line["step"]) for line in lines])
+    stages = [line["stage"] for line in lines]
     names = dict.fromkeys(name for line in lines for name in line)
     values = {name: np.array([_number(line.get(name)) for line in lines]) for name in names}
     return Curves(steps, stages, values)

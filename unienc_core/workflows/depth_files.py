@@ -10,11 +10,9 @@ import numpy as np
 from imageio.v3 import imread
 
 from unienc_core.errors import DataError
+from unienc_core.inference.sinks.depth_png import PNG_SCALE
 
 SUFFIXES = (".npy", ".png")
-PNG_SCALE = 256.0
-"""A 16-bit PNG holds depth (or disparity) times this; 0 is unknown."""
-
 MAX_PIXELS = 1 << 28
 """A map beyond this is a mistake; checked before anything is allocated."""
 

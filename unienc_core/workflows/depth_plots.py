@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +10,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from unienc_core.device import resource_errors
-from unienc_core.errors import ResourceError, UsageError
-from unienc_core.files import write_atomic
+from unienc_core.errors import UsageError
+from unienc_core.files import check_writable, write_atomic
 from unienc_core.inference.overlays import (
     BACKGROUND,
     FAINT,
@@ -25,7 +24,7 @@ from unienc_core.inference.overlays import (
     text_size,
 )
 from unienc_core.metrics.depth import ScoredPixels, score_pixels
-from unienc_core.metrics.protocols import DepthProtocol, Scaling
+from unienc_core.metrics.protocols import DepthProtocol
 from unienc_core.workflows.depth_scoring import DepthScores
 from unienc_core.workflows.depth_sources import DepthSample, DepthSource
 
@@ -49,12 +48,7 @@ def check_plots(folder: Path, force: bool) -> None:
     for path in plot_paths(folder).values():
         if path.exists() and not force:
             raise UsageError(f"{path} exists; give --force to replace it, or another folder")
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=nearest):  # permissions alone do not tell
-            pass
-    except OSError as error:
-        raise ResourceError(f"{folder}: cannot be written ({error.strerror})") from None
+    check_writable(folder)
 
 
 def plot_paths(folder: Path) -> dict[str, Path]:
@@ -66,7 +60,6 @@ def draw_extremes(
     source: DepthSource,
     scores: DepthScores,
     protocol: DepthProtocol,
-    scaling: Scaling,
     folder: Path,
 ) -> list[Path]:
     """Draw the worst, median and best image by ``abs_rel`` and return the files written.
@@ -75,7 +68,6 @@ def draw_extremes(
         source: What was scored; the three images are read and predicted again.
         scores: What came out.
         protocol: As it was scored.
-        scaling: As it was scored.
         folder: Where to write; made if absent.
 
     Raises:
@@ -83,11 +75,13 @@ def draw_extremes(
     """
     written: list[Path] = []
     chosen = scores.extremes()
-    for name, sample in zip(chosen, source.samples(chosen.values()), strict=True):
-        scored = score_pixels(sample.depth_gt, sample.depth, protocol, scaling, sample.name)
+    samples = source.samples(chosen.values())
+    for (name, index), sample in zip(chosen.items(), samples, strict=True):
+        factor = scores.factors[index]
+        scored = score_pixels(sample.depth_gt, sample.depth, protocol, factor, sample.name)
         assert scored is not None, "it was scored before"
         title = f"{name} of {scores.model.num_images}: {sample.name}"
-        picture = draw_sample(sample, scored, scaling, title)
+        picture = draw_sample(sample, scored, title)
         path = plot_paths(folder)[name]
         with resource_errors(f"writing {path}"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,32 +91,28 @@ def draw_extremes(
     return written
 
 
-def draw_sample(
-    sample: DepthSample, scored: ScoredPixels, scaling: Scaling, title: str
-) -> np.ndarray:
+def draw_sample(sample: DepthSample, scored: ScoredPixels, title: str) -> np.ndarray:
     """Draw image, prediction, ground truth and error of one image in a grid of two by two.
 
     Args:
         sample: The image.
         scored: Its scored pixels.
-        scaling: How the prediction was scaled.
         title: For the header.
 
     Returns:
         `H W 3`, uint8, RGB.
     """
     depth_range = choose_range([np.where(scored.mask, sample.depth_gt, 0.0)])
-    factor = scored.ratio if scaling == "median" else 1.0
-    predicted = f"prediction x {factor:.3g}" if scaling == "median" else "prediction"
-    prediction = depth_to_colour(sample.depth * factor, depth_range)
+    predicted = "prediction" if scored.factor == 1 else f"prediction x {scored.factor:.3g}"
+    prediction = depth_to_colour(sample.depth * scored.factor, depth_range)
     if sample.image is None:
-        top = [_panel(predicted, prediction)]
+        top = [captioned(predicted, prediction)]
     else:
         image = cv2.resize(sample.image, sample.depth_gt.shape[::-1])
-        top = [_panel("image", image), _panel(predicted, prediction)]
+        top = [captioned("image", image), captioned(predicted, prediction)]
     bottom = [
-        _panel("ground truth", _truth(sample.depth_gt, depth_range)),
-        _panel("relative error of scored pixels", _error(scored)),
+        captioned("ground truth", _truth(sample.depth_gt, depth_range)),
+        captioned("relative error of scored pixels", _error(scored)),
     ]
     if len(top) < len(bottom):
         top.append(np.full_like(top[0], BACKGROUND))
@@ -163,13 +153,18 @@ def _thicken(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(distance[..., None] <= _POINT_RADIUS, picture[tuple(nearest)], picture)
 
 
-def _panel(caption: str, picture: np.ndarray) -> np.ndarray:
-    """Bring a picture to the common width and write a caption under it."""
-    height, width = picture.shape[:2]
-    size = (PANEL_WIDTH, max(1, round(height * PANEL_WIDTH / width)))
-    how = cv2.INTER_AREA if width > PANEL_WIDTH else cv2.INTER_NEAREST
-    line = text_size(PANEL_WIDTH)
-    strip = np.full((round(1.3 * line), PANEL_WIDTH, 3), BACKGROUND, np.uint8)
+def captioned(caption: str, picture: np.ndarray, width: int = PANEL_WIDTH) -> np.ndarray:
+    """Bring a picture to a width and write a caption above it.
+
+    Args:
+        caption: The text.
+        picture: `h w 3`, uint8, RGB.
+        width: Of the result, px.
+    """
+    size = (width, max(1, round(picture.shape[0] * width / picture.shape[1])))
+    how = cv2.INTER_AREA if picture.shape[1] > width else cv2.INTER_NEAREST
+    line = text_size(width)
+    strip = np.full((round(1.3 * line), width, 3), BACKGROUND, np.uint8)
     put_text(strip, caption, 0.5 * line, strip.shape[0] / 2, line, FAINT)
     return np.concatenate([strip, cv2.resize(picture, size, interpolation=how)], axis=0)
 

@@ -6,22 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from unienc_core.metrics.depth import METRICS, MetricMean
-from unienc_core.metrics.protocols import PROTOCOLS, DepthProtocol, Scaling
+from unienc_core.metrics.protocols import PROTOCOLS, DepthProtocol
 from unienc_core.workflows.depth_scoring import DepthScores
+from unienc_core.workflows.photometric_scoring import PHOTOMETRIC, format_photometric
+from unienc_core.workflows.pose_scoring import PoseScores, describe_pose, pose_table
 
 SCHEMA = 1
 
 
 def make_report(
-    scores: DepthScores, protocol: DepthProtocol, scaling: Scaling, origin: Mapping[str, Any]
+    scores: DepthScores,
+    protocol: DepthProtocol,
+    origin: Mapping[str, Any],
+    pose: PoseScores | None = None,
 ) -> dict[str, Any]:
     """Return everything that made the numbers, and the numbers; shares lie in 0..1.
 
     Args:
         scores: What was found.
         protocol: How it was scored.
-        scaling: How predictions were scaled.
         origin: ``checkpoint``, ``seed`` and ``data``.
+        pose: What was found of the camera's motion, if that was asked for.
     """
     return {
         "schema": SCHEMA,
@@ -31,10 +36,11 @@ def make_report(
         "num_skipped": scores.num_skipped,
         "size": scores.size(),
         **origin,
-        "scale": scores.scale(scaling),
+        "scale": scores.scale_found(),
         "metrics": scores.model.result(),
         "subsets": _means(scores.subsets),
         "baselines": _means(scores.baselines),
+        **({} if pose is None else {"pose": pose.result()}),
     }
 
 
@@ -58,13 +64,20 @@ def format_report(report: Mapping[str, Any]) -> str:
     """Return the report as text: what made the numbers, then the table."""
     if report.get("dry_run"):
         return f"dry run: all inputs open; {report['num_images']} images would be scored"
-    table = format_table(report)
+    if report["protocol"] == PHOTOMETRIC:
+        return format_photometric(report)
+    lines = [*_heading(report), "", *_aligned(format_table(report))]
+    if "pose" in report:
+        lines += ["", describe_pose(report["pose"]), "", *_aligned(pose_table(report["pose"]))]
+    return "\n".join(lines)
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    rows = [
+    return [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
         for row in table
     ]
-    return "\n".join([*_heading(report), "", *rows])
 
 
 def _heading(report: Mapping[str, Any]) -> list[str]:
@@ -76,11 +89,16 @@ def _heading(report: Mapping[str, Any]) -> list[str]:
     else:
         what = f"{data['kind']} of {data['predictions']}\non {data['ground_truth']}"
     skipped = f", {report['num_skipped']} skipped" if report["num_skipped"] else ""
+    mode = scale["mode"] if scale["value"] is None else f"{scale['mode']}={scale['value']}"
     factor = ""
     if scale["median"] is not None:
         factor = f" (factor: median {scale['median']:.4g}, std {scale['std']:.2g})"
+    missing = scale["num_without_plane"]
+    if missing:
+        who = "1 image without ground takes" if missing == 1 else f"{missing} without ground take"
+        factor += f"; {who} the median factor"
     return [
         *what.split("\n"),
         f"{report['num_images']} images{skipped}, predicted at {made_at}",
-        f"{PROTOCOLS[report['protocol']].describe()}, {scale['mode']} scaling{factor}",
+        f"{PROTOCOLS[report['protocol']].describe()}, {mode} scaling{factor}",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Protocol
 
 import numpy as np
 
-from unienc_core.data.store import Store
+from unienc_core.data.store import DriveInfo, Store
 from unienc_core.errors import IntegrityError
-from unienc_core.inference.predictor import Predictor
+from unienc_core.inference.predictor import EncodedFrame, Predictor
 from unienc_core.metrics.depth import Kind, to_depth
 from unienc_core.workflows.depth_files import pair_files, read_map
+from unienc_core.workflows.intrinsics import CameraRequest, given_K
 
 NEEDED_KEYS = ("image", "depth")
 CAMERA_HEIGHT = 1.5
 """Height above the ground in m where a store does not say: that of most cars."""
+
+UNKNOWN_CAMERA = CameraRequest()
 
 
 @dataclass
@@ -33,6 +37,8 @@ class DepthSample:
         K: `3 3`, px, of the ground truth's size, where known.
         moving: `H W`, bool, pixels of moving actors, where known.
         camera_height: Above the ground, m.
+        place: Drive and frame in the store it comes from.
+        encoded: What the network keeps of it for pairs of frames.
     """
 
     name: str
@@ -43,6 +49,8 @@ class DepthSample:
     K: np.ndarray | None = None
     moving: np.ndarray | None = None
     camera_height: float = CAMERA_HEIGHT
+    place: tuple[int, int] | None = None
+    encoded: EncodedFrame | None = None
 
 
 class DepthSource(Protocol):
@@ -58,11 +66,25 @@ class DepthSource(Protocol):
 
 
 class FolderSource:
-    """Predictions of anyone as files, next to ground truth of the same names."""
+    """Predictions of anyone as files, next to ground truth of the same names.
 
-    def __init__(self, predictions: Path, ground_truth: Path, kind: Kind) -> None:
+    Args:
+        predictions: Folder of depth or disparity maps.
+        ground_truth: Folder of depth maps in m.
+        kind: What the predictions hold.
+        camera: What the user said of it, for maps of the ground truth's size.
+    """
+
+    def __init__(
+        self,
+        predictions: Path,
+        ground_truth: Path,
+        kind: Kind,
+        camera: CameraRequest = UNKNOWN_CAMERA,
+    ) -> None:
         self._pairs = pair_files(predictions, ground_truth)
         self._kind: Kind = kind
+        self._camera = camera
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -75,7 +97,9 @@ class FolderSource:
             depth_gt, values = read_map(truth), read_map(prediction)
             size = (depth_gt.shape[0], depth_gt.shape[1])
             depth = to_depth(values, self._kind, size, str(prediction))
-            yield DepthSample(name, depth_gt, depth, (values.shape[0], values.shape[1]))
+            predicted_size = (values.shape[0], values.shape[1])
+            K = given_K(self._camera, truth, size)
+            yield DepthSample(name, depth_gt, depth, predicted_size, K=K)
 
 
 class StoreSource:
@@ -84,14 +108,17 @@ class StoreSource:
     Args:
         store: Holds `image` and `depth`; `K` and `motion_mask` are used where it has them.
         predictor: The network.
+        camera: What the user said of it, for a store without `K`.
 
     Raises:
         DataError: If the store lacks images or depth.
     """
 
-    def __init__(self, store: Store, predictor: Predictor) -> None:
+    def __init__(
+        self, store: Store, predictor: Predictor, camera: CameraRequest = UNKNOWN_CAMERA
+    ) -> None:
         store.require(NEEDED_KEYS)
-        self._store, self._predictor = store, predictor
+        self._store, self._predictor, self._camera = store, predictor, camera
         self._keys = [*NEEDED_KEYS, *(key for key in ("K", "motion_mask") if key in store.keys)]
         self._frames = list_frames(store)
 
@@ -107,7 +134,8 @@ class StoreSource:
             name = f"{info.name}/{index}"
             record = self._store.frame(drive, index, self._keys)
             try:
-                output = self._predictor.predict(record["image"])
+                encoded = self._predictor.encode(record["image"])
+                output = self._predictor.decode(encoded)
             except IntegrityError as error:
                 raise IntegrityError(f"{name}: {error}") from None
             sample = DepthSample(
@@ -116,14 +144,20 @@ class StoreSource:
                 output.depth_at(info.image_size),
                 self._predictor.preset.image_size,
                 record["image"],
-                record.get("K"),
+                record.get("K", given_K(self._camera, self._store.path, info.image_size)),
+                place=(drive, index),
+                encoded=encoded,
             )
-            height = info.attrs.get("camera_height")
-            if isinstance(height, float):
-                sample.camera_height = height
+            sample.camera_height = recorded_height(info) or CAMERA_HEIGHT
             if "motion_mask" in record:
                 sample.moving = record["motion_mask"] > 0
             yield sample
+
+
+def recorded_height(drive: DriveInfo) -> float | None:
+    """Return the height of the camera above the ground that a drive records, m."""
+    height = drive.attrs.get("camera_height")
+    return height if isinstance(height, float) and 0 < height < math.inf else None
 
 
 def list_frames(store: Store) -> list[tuple[int, int]]:

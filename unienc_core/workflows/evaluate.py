@@ -16,7 +16,9 @@ from unienc_core.data.store import Store, is_store, resolve_store
 from unienc_core.errors import DataError, UsageError
 from unienc_core.inference.predictor import predictor_from
 from unienc_core.metrics.depth import KINDS, METRICS, Kind
-from unienc_core.metrics.protocols import PROTOCOLS, SCALINGS, DepthProtocol, Scaling, choose
+from unienc_core.metrics.pose import POSE_METRICS
+from unienc_core.metrics.protocols import PROTOCOLS, DepthProtocol, choose
+from unienc_core.metrics.scale import STORE, Scale, parse_scale
 from unienc_core.workflows.baselines import make_baselines, measure_training_depths
 from unienc_core.workflows.depth_plots import check_plots, draw_extremes
 from unienc_core.workflows.depth_report import format_report, format_table, make_report
@@ -27,15 +29,25 @@ from unienc_core.workflows.depth_sources import (
     FolderSource,
     StoreSource,
     list_frames,
+    recorded_height,
 )
+from unienc_core.workflows.intrinsics import CameraRequest, parse_camera
+from unienc_core.workflows.photometric_scoring import (
+    PHOTOMETRIC,
+    PHOTOMETRIC_METRICS,
+    eval_photometric,
+)
+from unienc_core.workflows.pose_scoring import POSE_KEY, PoseScores
 from unienc_core.workflows.thresholds import check_thresholds, parse_thresholds
 
 __all__ = [
     "METRICS",
     "check_thresholds",
     "eval_depth",
+    "figures",
     "format_report",
     "format_table",
+    "metric_names",
     "parse_thresholds",
 ]
 
@@ -54,8 +66,10 @@ def eval_depth(
     kind: str = "depth",
     protocol: str = "synth",
     scale: str = "median",
+    intrinsics: str | None = None,
     train_store: Path | None = None,
     plots: Path | None = None,
+    pose: bool = False,
     device: str = "auto",
     force: bool = False,
     dry_run: bool = False,
@@ -69,10 +83,14 @@ def eval_depth(
         predictions: Folder of predicted maps, in place of store and checkpoint.
         ground_truth: Folder of depth maps of the same names.
         kind: What `predictions` hold: ``depth`` or ``disparity``.
-        protocol: Which pixels are scored: ``synth`` or ``kitti-eigen``.
-        scale: How predictions are scaled: ``median`` or ``none``.
+        protocol: Which pixels are scored: ``synth`` or ``kitti-eigen``; or ``photometric``, for
+            triplets without depth, see `eval_photometric`.
+        scale: How predictions are scaled; see `parse_scale`. ``camera_height=store`` takes the
+            height that the store records for each drive.
+        intrinsics: ``FX,FY,CX,CY`` in pixels of the ground truth, for data without K.
         train_store: Store whose depths make the baselines; default: `train` beside `store`.
         plots: Folder for pictures of the worst, median and best image.
+        pose: Score the camera motion between the frames, too (of a store that has poses).
         device: Where the network runs.
         force: Replace pictures that exist.
         dry_run: Open everything, score nothing.
@@ -80,8 +98,9 @@ def eval_depth(
 
     Returns:
         ``{schema, verb, protocol, num_images, num_skipped, size, checkpoint, seed, data, scale,
-        metrics, subsets, baselines}``; a metric of no image is None. A dry run adds ``dry_run``
-        and counts the images that would be scored.
+        metrics, subsets, baselines}``, and ``pose`` where it was asked for (`PoseScores.result`);
+        a metric of no image is None. A dry run adds ``dry_run`` and counts the images that would
+        be scored.
 
     Raises:
         UsageError: If the request makes no sense, or no checkpoint is to be found.
@@ -89,9 +108,20 @@ def eval_depth(
         IntegrityError: If the checkpoint is damaged or predicts NaN.
         ResourceError: If the pictures cannot be written, or memory runs out.
     """
-    rules = PROTOCOLS[choose(protocol, PROTOCOLS, "protocol")]
-    scaling = choose(scale, SCALINGS, "scaling")
-    request = _Request(rules, scaling, train_store, plots, dry_run, reporter or Reporter())
+    if choose(protocol, (*PROTOCOLS, PHOTOMETRIC), "protocol") == PHOTOMETRIC:
+        extras = (predictions, ground_truth, intrinsics, train_store, plots, pose or None)
+        if any(extra is not None for extra in extras):
+            raise UsageError("protocol photometric takes a store and a checkpoint, and no more")
+        found = store or DEFAULT_STORE
+        return eval_photometric(
+            found, checkpoint, device=device, dry_run=dry_run, reporter=reporter
+        )
+    rules = PROTOCOLS[protocol]
+    how = parse_scale(scale, with_store=True)
+    camera = parse_camera(intrinsics, None)
+    request = _Request(
+        rules, how, camera, train_store, plots, pose, dry_run, reporter or Reporter()
+    )
     if plots is not None:
         check_plots(plots, force)
     if predictions is None and ground_truth is None:
@@ -100,7 +130,23 @@ def eval_depth(
         raise UsageError("give a store and perhaps its checkpoint, or two folders, not both")
     if predictions is None or ground_truth is None:
         raise UsageError("--predictions and --ground-truth go together: one of them is missing")
+    if pose:
+        raise UsageError("--pose needs a store and a checkpoint; folders of depth have no motion")
     return _eval_folders(request, predictions, ground_truth, choose(kind, KINDS, "kind"))
+
+
+def metric_names(protocol: str, pose: bool) -> list[str]:
+    """Return the names that thresholds may be set on: metrics, and ``pose.<metric>``."""
+    if protocol == PHOTOMETRIC:
+        return list(PHOTOMETRIC_METRICS)
+    return [*METRICS, *(f"pose.{name}" for name in POSE_METRICS if pose)]
+
+
+def figures(report: dict[str, Any]) -> dict[str, float | None]:
+    """Return what a report measured under the names of `metric_names`."""
+    pose = report.get("pose")
+    motion = {f"pose.{name}": pose[name] for name in POSE_METRICS} if pose else {}
+    return {**report["metrics"], **motion}
 
 
 @dataclass(frozen=True)
@@ -108,9 +154,11 @@ class _Request:
     """What is wanted, whatever the source."""
 
     protocol: DepthProtocol
-    scaling: Scaling
+    scale: Scale
+    camera: CameraRequest
     train_store: Path | None
     plots: Path | None
+    pose: bool
     dry_run: bool
     reporter: Reporter
 
@@ -123,14 +171,17 @@ def _eval_store(
     if path != store:
         say(f"evaluating on {path}")
     with closing(Store(path)) as opened, ExitStack() as stack:
-        opened.require(NEEDED_KEYS)
+        opened.require([*NEEDED_KEYS, *([POSE_KEY] if request.pose else [])])
+        _check_scale(request, opened)
         training = _open_training(request, path)
         if training is not None:
             stack.enter_context(closing(training))
         found = find_checkpoint(checkpoint, say=say)
         if checkpoint is None:
             say(f"using the checkpoint {found.path}")
-        source = StoreSource(opened, predictor_from(found, device))
+        predictor = predictor_from(found, device)
+        source = StoreSource(opened, predictor, request.camera)
+        pose = PoseScores(opened, predictor) if request.pose else None
         origin = {
             "checkpoint": str(found.path),
             "seed": found.state.get("seed"),
@@ -142,20 +193,22 @@ def _eval_store(
                 "digest": opened.digest,
             },
         }
-        return _score(request, source, origin, training, with_ground="K" in opened.keys)
+        with_ground = "K" in opened.keys or request.camera.K is not None
+        return _score(request, source, origin, training, with_ground, pose)
 
 
 def _eval_folders(
     request: _Request, predictions: Path, ground_truth: Path, kind: Kind
 ) -> dict[str, Any]:
-    source = FolderSource(predictions, ground_truth, kind)
+    _check_scale(request, None)
+    source = FolderSource(predictions, ground_truth, kind, request.camera)
     data = {"predictions": str(predictions), "ground_truth": str(ground_truth), "kind": kind}
     origin = {"checkpoint": None, "seed": None, "data": data}
     with ExitStack() as stack:
         training = _open_training(request, None)
         if training is not None:
             stack.enter_context(closing(training))
-        return _score(request, source, origin, training, with_ground=False)
+        return _score(request, source, origin, training, with_ground=request.camera.K is not None)
 
 
 def _score(
@@ -164,20 +217,41 @@ def _score(
     origin: dict[str, Any],
     training: Store | None,
     with_ground: bool,
+    pose: PoseScores | None = None,
 ) -> dict[str, Any]:
-    protocol, scaling = request.protocol, request.scaling
+    protocol, scale = request.protocol, request.scale
     if request.dry_run:
-        report = make_report(DepthScores({}), protocol, scaling, origin)
+        report = make_report(DepthScores(scale, {}), protocol, origin, pose)
         return {**report, "dry_run": True, "num_images": len(source)}
     measured = None
     if training is not None:
         measured = measure_training_depths(_depths(training, request.reporter), protocol)
-    baselines = make_baselines(measured, scaling, with_ground)
-    scores = score_source(source, protocol, scaling, baselines, request.reporter)
+    baselines = make_baselines(measured, scale, with_ground)
+    watched = pose.watch(source) if pose else None
+    scores = score_source(source, protocol, scale, baselines, request.reporter, watched)
     if request.plots is not None:
-        for path in draw_extremes(source, scores, protocol, scaling, request.plots):
+        for path in draw_extremes(source, scores, protocol, request.plots):
             request.reporter.say(f"wrote {path}")
-    return make_report(scores, protocol, scaling, origin)
+    return make_report(scores, protocol, origin, pose)
+
+
+def _check_scale(request: _Request, store: Store | None) -> None:
+    """Check before the long work that what the scale and --K ask for is known."""
+    if store is not None and "K" in store.keys:
+        if request.camera.K is not None:
+            raise UsageError(f"{store.path} records K for every frame; leave --K out")
+    elif request.scale.mode == "camera_height" and request.camera.K is None:
+        who = "these folders lack" if store is None else f"{store.path} lacks"
+        raise UsageError(f"scaling by camera_height needs K, which {who}: give --K FX,FY,CX,CY")
+    if not request.scale.from_store:
+        return
+    if store is None:
+        raise UsageError(f"camera_height={STORE} needs a store; for folders give camera_height=M")
+    for drive in store.drives:
+        if recorded_height(drive) is None:
+            raise DataError(
+                f"{store.path}: drive {drive.name} records no camera_height; give camera_height=M"
+            )
 
 
 def _open_training(request: _Request, beside: Path | None) -> Store | None:

@@ -1,23 +1,36 @@
-"""`infer-video`: videos in, annotated videos out."""
+"""`infer-video`: videos and pictures in; annotated videos, depth and poses out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unienc_core.checkpoint import Checkpoint, find_checkpoint
 from unienc_core.contracts import Progress, Reporter
-from unienc_core.errors import DataError, PartialError, VideoError
+from unienc_core.errors import DataError, Interrupted, VideoError
 from unienc_core.inference.annotate import Annotator
-from unienc_core.inference.frames import Frame, Losses
-from unienc_core.inference.predictor import FrameOutput, Predictor, predictor_from
-from unienc_core.inference.stream import ahead
-from unienc_core.inference.video_writer import VideoWriter
-from unienc_core.workflows.infer_jobs import Job, check_outputs, probe
+from unienc_core.inference.clip import process_clip
+from unienc_core.inference.frames import FrameSource
+from unienc_core.inference.metric import RunningScale, refuse_ground_truth
+from unienc_core.inference.outputs import Outputs
+from unienc_core.inference.predictor import Predictor, predictor_from
+from unienc_core.inference.results import ClipFacts
+from unienc_core.inference.sinks import sink_class
+from unienc_core.inference.span import Span, parse_moment
+from unienc_core.metrics.scale import Scale, parse_scale
+from unienc_core.workflows.infer_inputs import Reading, parse_fps
+from unienc_core.workflows.infer_jobs import Job, check_outputs, parse_sinks, probe
+from unienc_core.workflows.infer_report import (
+    describe_clip,
+    describe_job,
+    format_report,
+    raise_if_incomplete,
+    say_what_is_missing,
+)
 from unienc_core.workflows.intrinsics import (
     ASSUMED_FOV,
     Intrinsics,
@@ -25,15 +38,44 @@ from unienc_core.workflows.intrinsics import (
     remembered_intrinsics,
 )
 
+__all__ = ["VideoRequest", "format_report", "infer_video"]
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """What is wanted of the inputs, in the words of the command line.
+
+    Attributes:
+        sinks: ``mp4,png16,npz,h5,jsonl`` or some of them; None for ``mp4``.
+        start: First moment: a frame number, or a time (``12.5s``, ``1:30``); None for the start.
+        stop: The moment before which to stop; None for the end.
+        stride: Every how many frames one is taken; motion is between frames that are taken.
+        fps: Pictures a second of rows of pictures; None for 25.
+        scale: ``camera_height=M`` (m), ``factor=F`` or ``none`` for depth in metres; None leaves it
+            up to scale.
+        intrinsics: ``FX,FY,CX,CY`` in pixels of the video; default: from the store, from the
+            checkpoint, or 60 degrees.
+        fov: Horizontal field of view in degrees, in place of `intrinsics`.
+        drive: Drive of a store; default: its first.
+    """
+
+    sinks: str | None = None
+    start: str | None = None
+    stop: str | None = None
+    stride: int = 1
+    fps: str | None = None
+    scale: str | None = None
+    intrinsics: str | None = None
+    fov: float | None = None
+    drive: str | None = None
+
 
 def infer_video(
-    inputs: Sequence[Path],
+    inputs: Sequence[str | Path],
     *,
+    request: VideoRequest | None = None,
     out: Path | None = None,
     checkpoint: Path | None = None,
-    drive: str | None = None,
-    intrinsics: str | None = None,
-    fov: float | None = None,
     device: str = "auto",
     force: bool = False,
     dry_run: bool = False,
@@ -45,16 +87,14 @@ def infer_video(
     counted; a video that cannot be read does not stop the others.
 
     Args:
-        inputs: Videos, or stores, of which one drive is taken.
-        out: For one input a file (``.mp4``) or a folder, for several a folder; default: the
-            current folder. In a folder, files are called ``<stem>_unienc.mp4``.
+        inputs: Videos, pictures, folders or patterns of either, ``@list.txt``, ``-`` for a pipe,
+            the number of a webcam, or stores, of which one drive is taken.
+        request: What is wanted of them.
+        out: For one input a file or a folder, for several a folder; default: the current folder.
+            In a folder, outputs are called ``<stem>_unienc`` and their suffix.
         checkpoint: `find_checkpoint` says where it is looked for by default.
-        drive: Drive of a store; default: its first.
-        intrinsics: ``FX,FY,CX,CY`` in pixels of the video; default: from the store, from the
-            checkpoint, or 60 degrees.
-        fov: Horizontal field of view in degrees, in place of `intrinsics`.
         device: Where the network runs.
-        force: Replace videos that exist.
+        force: Replace outputs that exist.
         dry_run: Open everything and build the network, but write nothing.
         reporter: Takes progress and remarks.
 
@@ -62,144 +102,151 @@ def infer_video(
         ``{checkpoint, preset, step, device, dry_run, videos, failures, seconds}``.
 
     Raises:
-        UsageError: If the request makes no sense, a video exists already, or there is no
+        UsageError: If the request makes no sense, an output exists already, or there is no
             checkpoint.
         DataError: If no input can be read.
         PartialError: If frames or some of the videos are missing.
-        ResourceError: If a video cannot be written, or memory or disk run out.
+        ResourceError: If an output cannot be written, or memory or disk run out.
         CheckpointError: If the checkpoint is damaged.
+        Interrupted: On Ctrl-C; says what is left of the clip in work.
     """
     began, reporter = time.monotonic(), reporter or Reporter()
-    request = parse_camera(intrinsics, fov)
+    plan = _Plan.make(request or VideoRequest())
     failures: list[dict[str, str]] = []
 
     def on_failure(path: Path, error: DataError) -> None:
-        if len(inputs) == 1:
-            raise error
         failures.append({"input": str(path), "error": str(error)})
-        reporter.say(f"skipped: {error}")
+        if len(inputs) > 1:
+            reporter.say(f"skipped: {error}")
 
-    jobs = probe(inputs, out, drive, request, on_failure)
-    if not jobs:
-        raise VideoError("; ".join(failure["error"] for failure in failures))
-    check_outputs(jobs, force)
-    found = find_checkpoint(checkpoint, say=reporter.say)
-    predictor = predictor_from(found, device)
-    videos: list[dict[str, Any]] = []
-    for job in jobs:
-        camera = _settle_camera(job, found, reporter)
-        if dry_run:
-            videos.append(_describe(job, camera))
-            continue
-        try:
-            videos.append(_describe(job, camera) | _annotate(job, predictor, reporter))
-        except DataError as error:
-            on_failure(job.info.path, error)
+    with ExitStack() as opened:
+        camera = parse_camera(plan.request.intrinsics, plan.request.fov)
+        jobs = probe(inputs, plan.reading, out, plan.sinks, camera, on_failure, opened)
+        if not jobs:
+            raise VideoError("; ".join(failure["error"] for failure in failures))
+        check_outputs(jobs, force)
+        found = find_checkpoint(checkpoint, say=reporter.say)
+        run = _Run(plan, found, predictor_from(found, device), reporter)
+        videos: list[dict[str, Any]] = []
+        for job in jobs:
+            try:
+                videos.append(run.inspect(job) if dry_run else run.annotate(job))
+            except DataError as error:
+                if len(jobs) == 1 and not failures:
+                    raise
+                on_failure(job.info.path, error)
     report = {
         "checkpoint": str(found.path),
         "preset": found.preset.name,
         "step": found.step,
-        "device": str(predictor.device),
+        "device": str(run.predictor.device),
         "dry_run": dry_run,
         "videos": videos,
         "failures": failures,
         "seconds": round(time.monotonic() - began, 3),
     }
-    _raise_if_incomplete(report)
+    raise_if_incomplete(report)
     return report
 
 
-def _settle_camera(job: Job, checkpoint: Checkpoint, reporter: Reporter) -> Intrinsics:
-    camera = job.camera or remembered_intrinsics(job.info, checkpoint)
-    if camera.origin == "assumed":
-        reporter.say(
-            f"{job.info.path}: intrinsics unknown, assuming {ASSUMED_FOV:g} degrees "
-            "horizontally (--fov or --K say better)"
+@dataclass(frozen=True)
+class _Plan:
+    """A request that was understood."""
+
+    request: VideoRequest
+    sinks: list[str]
+    reading: Reading
+    span: Span
+    scale: Scale | None
+
+    @classmethod
+    def make(cls, request: VideoRequest) -> _Plan:
+        start, stop = request.start, request.stop
+        span = Span(
+            0 if start is None else parse_moment(start, "--start"),
+            None if stop is None else parse_moment(stop, "--stop"),
+            request.stride,
         )
-    return camera
+        scale = None if request.scale is None else parse_scale(request.scale)
+        refuse_ground_truth(scale)
+        reading = Reading(request.drive, parse_fps(request.fps))
+        return cls(request, parse_sinks(request.sinks), reading, span, scale)
 
 
-def _describe(job: Job, camera: Intrinsics) -> dict[str, Any]:
-    info = job.info
-    return {
-        "input": str(info.path),
-        "name": info.name,
-        "output": str(job.output),
-        "size": [info.height, info.width],
-        "rate": str(info.rate),
-        "fps": float(info.rate),
-        "frames_stated": info.num_frames,
-        "K": camera.K.round(4).tolist(),
-        "K_origin": camera.origin,
-    }
+@dataclass(frozen=True)
+class _Run:
+    """All that the clips of one call share."""
 
+    plan: _Plan
+    checkpoint: Checkpoint
+    predictor: Predictor
+    reporter: Reporter
 
-def _annotate(job: Job, predictor: Predictor, reporter: Reporter) -> dict[str, Any]:
-    """Decode, compute, and draw with encoding: three threads, bounded queues between them."""
-    began, info = time.monotonic(), job.info
-    predictor.reset()
-    annotator = Annotator(info, f"unienc  {predictor.preset.name}")
-    with job.open() as source, VideoWriter(job.output, info.rate, info.time_base) as writer:
-        with closing(ahead(_predict(source, predictor))) as results:
-            for picture, pts in annotator.draw(results):
-                writer.write(picture, pts)
-                total = info.num_frames and max(info.num_frames, writer.num_frames)
-                reporter.progress(Progress(info.name, writer.num_frames, total, "frame"))
-        losses = source.losses
-    if losses.any:
-        reporter.say(f"{info.path}: {_loss_text(losses)}")
-    depth_range = annotator.depth_range
-    return {
-        "frames_in": writer.num_frames,
-        "frames_out": writer.num_frames,
-        "frames_lost": losses.num_lost,
-        "frames_damaged": losses.num_damaged,
-        "is_cut": losses.is_cut,
-        "gaps": [asdict(gap) for gap in losses.gaps],
-        "depth_range": None if depth_range is None else [depth_range.near, depth_range.far],
-        "depth_unit": "up to scale",
-        "seconds": round(time.monotonic() - began, 3),
-    }
+    def inspect(self, job: Job) -> dict[str, Any]:
+        """Look at a clip as far as that goes without decoding it."""
+        with job.open() as source:
+            if self.plan.span.stop is None:
+                source.check()
+            return describe_job(job, self._camera(job), source.losses)
 
+    def annotate(self, job: Job) -> dict[str, Any]:
+        """Process a clip."""
+        began, camera, info = time.monotonic(), self._camera(job), job.info
+        metric = RunningScale(self.plan.scale, camera.K, (info.height, info.width))
+        title = f"unienc  {self.predictor.preset.name}"
+        facts = ClipFacts(info, camera.K, metric.unit, title)
+        sinks = [sink_class(n, info.is_still)(path, facts) for n, path in job.outputs.items()]
+        outputs, annotator = Outputs(sinks), Annotator(facts)
+        if info.has_audio:
+            self.reporter.say(f"{info.path}: its sound is dropped")
+        with job.open() as source:
+            try:
+                with outputs:
+                    summary = process_clip(
+                        source,
+                        self.predictor,
+                        outputs,
+                        metric=metric,
+                        annotator=annotator if outputs.needs_picture else None,
+                        span=self.plan.span,
+                        on_frame=lambda done: self._progress(job, done),
+                    )
+                    self._refuse_nothing(source, summary.num_frames)
+            except KeyboardInterrupt:
+                raise _interrupted(outputs) from None
+            clip = describe_clip(summary, source.losses, metric, annotator, outputs)
+            seconds = round(time.monotonic() - began, 3)
+            report = describe_job(job, camera, source.losses) | clip | {"seconds": seconds}
+        say_what_is_missing(report, self.reporter.say)
+        return report
 
-def _predict(source: Iterable[Frame], predictor: Predictor) -> Generator[tuple[Frame, FrameOutput]]:
-    with closing(ahead(source)) as frames:
-        for frame in frames:
-            yield frame, predictor.step(frame.image)
-
-
-def _loss_text(losses: Losses) -> str:
-    places = f"{len(losses.gaps)} place{'s' if len(losses.gaps) != 1 else ''}"
-    lost = f"{losses.num_lost} frames could not be decoded ({places})"
-    if losses.is_cut:
-        more = "" if losses.num_lost else "; how many frames are missing is not known"
-        return f"the file is cut before its end: {lost}{more}"
-    return lost
-
-
-def _raise_if_incomplete(report: dict[str, Any]) -> None:
-    parts = [failure["error"] for failure in report["failures"]]
-    for video in report["videos"]:
-        if video.get("frames_lost") or video.get("is_cut"):
-            end = ", the file is cut before its end" if video["is_cut"] else ""
-            parts.append(
-                f"{video['input']}: {video['frames_lost']} frames lost{end}; the other "
-                f"{video['frames_out']} are in {video['output']}"
+    def _refuse_nothing(self, source: FrameSource, num_frames: int) -> None:
+        if num_frames == 0:
+            raise VideoError(
+                f"{source.info.path}: has no frame from --start to --stop; it is shorter than that"
             )
-    if parts:
-        raise PartialError("; ".join(parts), report)
+
+    def _progress(self, job: Job, done: int) -> None:
+        info = job.info
+        total = self.plan.span.expected(info.num_frames, info.rate)
+        total = total and max(total, done)
+        self.reporter.progress(Progress(info.name, done, total, "frame"))
+
+    def _camera(self, job: Job) -> Intrinsics:
+        camera = job.camera or remembered_intrinsics(job.info, self.checkpoint)
+        if camera.origin == "assumed":
+            self.reporter.say(
+                f"{job.info.path}: intrinsics unknown, assuming {ASSUMED_FOV:g} degrees "
+                "horizontally (--fov or --K say better)"
+            )
+        return camera
 
 
-def format_report(report: Mapping[str, Any]) -> str:
-    """Return the report as text."""
-    lines = [f"{report['preset']} (step {report['step']}) from {report['checkpoint']}"]
-    for video in report["videos"]:
-        if report["dry_run"]:
-            lines.append(f"{video['input']}: would become {video['output']}")
-            continue
-        speed = video["frames_out"] / max(video["seconds"], 1e-9)
-        lines.append(
-            f"{video['output']}: {video['frames_out']} frames at {video['rate']} a second, "
-            f"{speed:.1f} frames/s"
-        )
-    return "\n".join(lines)
+def _interrupted(outputs: Outputs) -> Interrupted:
+    parts = ", ".join(str(sink.part) for sink in outputs.sinks)
+    done = outputs.num_frames
+    if not done:
+        return Interrupted("interrupted before the first frame; nothing was written")
+    return Interrupted(
+        f"interrupted after {done} frames, which are in {parts}; repeating starts over"
+    )

@@ -2,98 +2,134 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from unienc_core.data.store import resolve_store
-from unienc_core.errors import DataError, ResourceError, UsageError
-from unienc_core.inference.frames import DriveSource, FrameSource, SourceInfo
-from unienc_core.inference.video import VideoReader
+from unienc_core.errors import DataError, UsageError, nearest
+from unienc_core.files import check_writable
+from unienc_core.inference.frames import FrameSource, SourceInfo
+from unienc_core.inference.sinks import DEFAULT_SINK, SINKS, sink_class
+from unienc_core.inference.sinks.base import check_ours
+from unienc_core.workflows.infer_inputs import Input, OnFailure, Reading, expand
 from unienc_core.workflows.intrinsics import CameraRequest, Intrinsics, choose_intrinsics
 
-SUFFIX = "_unienc.mp4"
-
-
-OnFailure = Callable[[Path, DataError], None]
-"""Told of an input that cannot be read; returns when the others shall go on."""
+ENDING = "_unienc"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One video to annotate.
+    """One clip to annotate.
 
     Attributes:
-        open: Opens the input anew.
+        open: Opens the input.
         info: What is known of it.
         camera: Intrinsics, unless only the checkpoint can tell them.
-        output: The file to write.
+        outputs: Name of each sink to what it writes.
     """
 
     open: Callable[[], FrameSource]
     info: SourceInfo
     camera: Intrinsics | None
-    output: Path
+    outputs: dict[str, Path]
+
+
+def parse_sinks(text: str | None) -> list[str]:
+    """Read names of sinks with commas between them, each once.
+
+    Raises:
+        UsageError: On a name that is not known.
+    """
+    names = [name.strip() for name in (DEFAULT_SINK if text is None else text).split(",")]
+    for name in names:
+        if name not in SINKS:
+            hint = nearest(name, list(SINKS))
+            raise UsageError(f"--sink '{name}': none of {', '.join(SINKS)}{hint}")
+    return list(dict.fromkeys(names))
 
 
 def probe(
-    inputs: Sequence[Path],
+    given: Sequence[str | Path],
+    reading: Reading,
     out: Path | None,
-    drive: str | None,
+    sinks: Sequence[str],
     request: CameraRequest,
     on_failure: OnFailure,
+    opened: ExitStack,
 ) -> list[Job]:
     """Open every input once, before anything slow.
 
     Args:
-        inputs: Videos and stores.
+        given: Inputs as the user gave them.
+        reading: How to read them.
         out: File or folder to write.
-        drive: Drive of a store.
+        sinks: What to write.
         request: What the user said of the camera.
         on_failure: Told of each input that cannot be read.
+        opened: Closes what can be opened only once and so stays open.
 
     Raises:
-        UsageError: If `out`, `drive` or `request` do not fit the inputs.
+        UsageError: If anything does not fit the inputs.
     """
-    target = _target_rule(out, len(inputs))
+    inputs = list(expand(given, reading, on_failure))
+    if reading.fps is not None and not any(found.is_row for found in inputs):
+        raise UsageError("--fps is for pictures; videos keep their own times")
+    target = _target_rule(out, sinks, len(inputs))
     jobs: list[Job] = []
-    for path in inputs:
+    for found in inputs:
         try:
-            opener = _opener(path, drive)
-            with opener() as source:
-                info = source.info
+            opener, info = _try(found, opened)
         except DataError as error:
-            on_failure(path, error)
+            on_failure(found.path, error)
             continue
         except OSError as error:  # a name too long, a folder that may not be entered
-            on_failure(path, DataError(f"{path}: cannot be read ({error.strerror})"))
+            on_failure(found.path, DataError(f"{found.path}: cannot be read ({error.strerror})"))
             continue
         jobs.append(Job(opener, info, choose_intrinsics(info, request), target(info)))
     return jobs
 
 
-def _opener(path: Path, drive: str | None) -> Callable[[], FrameSource]:
-    if path.is_dir():
-        return lambda: DriveSource(resolve_store(path, "test"), drive)
-    if drive is not None:
-        raise UsageError(f"{path}: --drive is for stores, this is a file")
-    return lambda: VideoReader(path)
+def _try(found: Input, opened: ExitStack) -> tuple[Callable[[], FrameSource], SourceInfo]:
+    source = found.open()
+    if found.is_once:
+        opened.enter_context(source)
+        return lambda: source, source.info
+    with source:
+        return found.open, source.info
 
 
-def _target_rule(out: Path | None, num_inputs: int) -> Callable[[SourceInfo], Path]:
+def _target_rule(
+    out: Path | None, sinks: Sequence[str], num_inputs: int
+) -> Callable[[SourceInfo], dict[str, Path]]:
     """Return how outputs are called."""
-    if num_inputs == 0:
-        raise UsageError("infer-video needs at least one video")
-    if out is None or out.is_dir() or not out.suffix:
+
+    def named(stem: Path, info: SourceInfo) -> dict[str, Path]:
+        suffixes = {name: sink_class(name, info.is_still).suffix for name in sinks}
+        return {name: stem.with_name(stem.name + end) for name, end in suffixes.items()}
+
+    if out is None or _exists(out) and out.is_dir() or not out.suffix:
         folder = out or Path()
-        return lambda info: folder / f"{info.name}{SUFFIX}"
-    if out.suffix.lower() != ".mp4":
-        raise UsageError(f"--out {out}: videos are written as .mp4")
+        return lambda info: named(folder / f"{info.name}{ENDING}", info)
     if num_inputs > 1:
-        raise UsageError(f"--out {out}: {num_inputs} videos need a folder, not one file")
+        raise UsageError(f"--out {out}: {num_inputs} inputs need a folder, not one file")
     file = out
-    return lambda info: file
+
+    def one(info: SourceInfo) -> dict[str, Path]:
+        outputs = named(file.with_suffix(""), info)
+        ends = [path.suffix for path in outputs.values() if path.suffix]
+        if ends and file.suffix.lower() not in ends:
+            raise UsageError(f"--out {file}: {info.name} is written as {' and '.join(ends)}")
+        return {n: file if p.suffix == file.suffix.lower() else p for n, p in outputs.items()}
+
+    return one
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UsageError(f"--out {path}: {error.strerror}; choose another name") from None
 
 
 def check_outputs(jobs: Sequence[Job], force: bool) -> None:
@@ -105,23 +141,15 @@ def check_outputs(jobs: Sequence[Job], force: bool) -> None:
     """
     writers: dict[Path, Path] = {}
     for job in jobs:
-        source, output = job.info.path, job.output
-        if output.resolve() in writers:
-            other = writers[output.resolve()]
-            raise UsageError(f"{other} and {source} would both become {output}; rename one")
-        writers[output.resolve()] = source
-        if output.resolve() == source.resolve():
-            raise UsageError(f"{output}: is the input itself; choose another --out")
-        if output.exists() and not force:
-            raise UsageError(f"{output}: exists; --force replaces it, --out writes elsewhere")
-        _check_writable(output)
-
-
-def _check_writable(output: Path) -> None:
-    folder = next(p for p in output.absolute().parents if p.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise ResourceError(f"{output}: {folder} cannot be written ({why}); use --out") from None
+        source = job.info.path
+        for output in job.outputs.values():
+            if output.resolve() in writers:
+                other = writers[output.resolve()]
+                raise UsageError(f"{other} and {source} would both become {output}; rename one")
+            writers[output.resolve()] = source
+            if output.resolve() == source.resolve():
+                raise UsageError(f"{output}: is the input itself; choose another --out")
+            if _exists(output) and not force:
+                raise UsageError(f"{output}: exists; --force replaces it, --out writes elsewhere")
+            check_ours(output)
+        check_writable(next(iter(job.outputs.values())).parent)

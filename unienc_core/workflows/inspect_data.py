@@ -82,8 +82,7 @@ def _format_store(store: dict[str, Any]) -> str:
         f"{store['format']} v{store['version']}{checked}",
         f"  {store['num_drives']} drives, {store['num_frames']} frames of {height}x{width} at "
         f"{store['fps']:g} Hz, {store['num_bytes'] / 1e6:.1f} MB",
-        f"  {store['num_triplets']} triplets at gap {store['gap']}, "
-        f"{store['num_triplets_dropped']} dropped (camera moves < {store['min_motion']:g} m)",
+        f"  {store['num_triplets']} triplets at gap {store['gap']}{_dropped(store)}",
     ]
     if store["intrinsics"]:
         parts = (f"{k} {low:.1f}..{high:.1f}" for k, (low, high) in store["intrinsics"].items())
@@ -103,10 +102,18 @@ def _format_store(store: dict[str, Any]) -> str:
                 f"{stats['valid']:.0%}" if known else "",
             )
         )
-    return "\n".join([*lines, *_columns(rows)])
+    return "\n".join([*lines, *columns(rows)])
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def _dropped(store: dict[str, Any]) -> str:
+    if not store["min_motion"]:
+        return ""
+    least = f"{store['min_motion']:g} m"
+    return f", {store['num_triplets_dropped']} dropped (camera moves < {least})"
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lay out rows of cells as indented lines, every column as wide as its widest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()

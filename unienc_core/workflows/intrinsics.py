@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,19 +64,32 @@ def choose_intrinsics(info: SourceInfo, request: CameraRequest) -> Intrinsics | 
     Raises:
         UsageError: If a given principal point lies outside the image.
     """
-    if request.K is not None:
-        fx, fy, cx, cy = request.K
-        if not (0 <= cx < info.width and 0 <= cy < info.height):
-            raise UsageError(
-                f"{info.path}: principal point ({cx:g}, {cy:g}) lies outside the "
-                f"{info.width}x{info.height} image; give --K in pixels of this video"
-            )
-        return Intrinsics(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), "given")
+    K = given_K(request, info.path, (info.height, info.width))
+    if K is not None:
+        return Intrinsics(K, "given")
     if request.fov is not None:
         return Intrinsics(_from_fov(request.fov, info), "fov")
     if info.K is not None:
         return Intrinsics(np.asarray(info.K, np.float64), "store")
     return None
+
+
+def given_K(request: CameraRequest, path: Path, size: tuple[int, int]) -> np.ndarray | None:
+    """Return the intrinsics `3 3` that the user gave, if any, for images of `size` (h, w).
+
+    Raises:
+        UsageError: If the principal point lies outside the image.
+    """
+    if request.K is None:
+        return None
+    fx, fy, cx, cy = request.K
+    height, width = size
+    if not (0 <= cx < width and 0 <= cy < height):
+        raise UsageError(
+            f"{path}: principal point ({cx:g}, {cy:g}) lies outside the {width}x{height} image; "
+            "give --K in pixels of this image"
+        )
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
 
 
 def remembered_intrinsics(info: SourceInfo, checkpoint: Checkpoint) -> Intrinsics:

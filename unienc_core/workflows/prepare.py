@@ -15,13 +15,14 @@ from unienc_core.data.manifest import ShardRecord, StoreSpec
 from unienc_core.data.shard_build import DrivePlan
 from unienc_core.data.store_folder import (
     check_space,
-    check_writable,
     estimate_bytes,
     existing_manifest,
 )
 from unienc_core.data.store_writer import StoreWriter, write_all
-from unienc_core.data.worker_pool import available_cores, make_pool
+from unienc_core.data.worker_pool import make_pool
 from unienc_core.errors import Interrupted, ResourceError, UsageError
+from unienc_core.files import check_writable
+from unienc_core.machine import available_cores
 from unienc_core.workflows.contact_sheet import write_contact_sheet
 from unienc_core.workflows.inspect_data import describe_one
 

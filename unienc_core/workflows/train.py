@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
-from unienc_core.checkpoint import Checkpoint
-from unienc_core.contracts import Batch, Reporter, StepContext
-from unienc_core.data.dataset import TripletDataset
-from unienc_core.data.loader import StepLoader
-from unienc_core.data.sampler import item_index
-from unienc_core.data.store import Store, resolve_store
-from unienc_core.device import resolve_device, resource_errors
-from unienc_core.errors import DataError, IntegrityError, WiringError
+from unienc_core.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
+from unienc_core.contracts import Reporter, StepContext
+from unienc_core.device import resource_errors
+from unienc_core.errors import DataError, IntegrityError, UsageError, WiringError
 from unienc_core.files import sha256_file
-from unienc_core.geometry.camera import resize_K
 from unienc_core.losses.objective import Objective
 from unienc_core.models.network import build_network
-from unienc_core.presets import Preset, load_preset
+from unienc_core.presets import Preset, load_preset, preset_from_dict
+from unienc_core.training.distributed import World, shared_run_folder
 from unienc_core.training.environment import environment_record
+from unienc_core.training.initial import has_all_encoders, init_digest, start_from
 from unienc_core.training.module import TrainModule
-from unienc_core.training.run_dir import (
-    RunFolder,
-    RunIdentity,
-    check_run_folder,
-    open_run_folder,
-)
+from unienc_core.training.run_dir import RunIdentity, check_run_folder
 from unienc_core.training.stages import apply_stage, check_stages
 from unienc_core.training.step import to_device
 from unienc_core.training.trainer import Trainer, resume_point
 from unienc_core.workflows.curves import draw_curves
+from unienc_core.workflows.panels import Panels
+from unienc_core.workflows.tracking import check_tracker, tracking
+from unienc_core.workflows.train_report import format_report, make_report
+from unienc_core.workflows.training_data import TrainingData, spare_workers
+
+__all__ = ["format_report", "train"]
+
+DEFAULT_PRESET = "unified-tiny"
 
 
 def train(
-    preset_name_or_path: str,
+    preset_name_or_path: str | None,
     stores: Sequence[Path],
     *,
     out: Path | None = None,
@@ -48,30 +47,43 @@ def train(
     threads: int | None = None,
     workers: int | None = None,
     fresh: bool = False,
+    force_unlock: bool = False,
     dry_run: bool = False,
     weights: Path | None = None,
+    init: Path | None = None,
+    track: str | None = None,
     command: str = "",
     reporter: Reporter | None = None,
     checkpoint_every: int | None = None,
+    world: World | None = None,
 ) -> dict[str, Any]:
     """Train a preset on stores into a run folder; the same call again resumes it, bit for bit.
 
+    Of several processes (see `join_world`) each makes the same call, and the lead alone writes and
+    reports.
+
     Args:
-        preset_name_or_path: A shipped preset's name or a YAML file.
+        preset_name_or_path: A shipped preset's name or a YAML file; None for that of `init`, or
+            `DEFAULT_PRESET`.
         stores: Stores, or folders of ``prepare-data`` (their split `train` is used).
-        out: Run folder; default: ``runs/<preset>-<seed>``.
+        out: Run folder; default: ``runs/<preset>-<seed>``, with `init` ``runs/<preset>-tuned-...``.
         overrides: ``path.to.key=value`` changes of the preset.
         seed: Decides weights, order, augmentation and all other chance.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: CPU threads of torch; default: as torch finds.
+        threads: CPU threads of torch in each process; default: as torch finds.
         workers: Processes that load data; the result does not depend on it. Default: as many as
             there are cores to spare.
         fresh: Start over instead of resuming.
+        force_unlock: Take the run folder over from a process of another host that is gone.
         dry_run: Build everything and try one batch; write nothing.
         weights: Safetensors file that the pretrained encoder starts from.
+        init: Checkpoint or run folder whose weights the network starts from; see `start_from`.
+        track: Where curves and pictures go besides ``metrics.jsonl``: ``tensorboard`` (event files
+            in the run folder), or None. It changes nothing in the weights.
         command: Command line that repeats the run, for the record.
         reporter: Told of progress and of what people should know.
         checkpoint_every: Steps between checkpoints; default: depends on the length of the run.
+        world: The processes that share each batch; default: this one only.
 
     Returns:
         The run's report, JSON-able; see `format_report`.
@@ -83,9 +95,12 @@ def train(
         IntegrityError: If training diverged or no checkpoint of the run is intact.
         Interrupted: After SIGTERM or SIGINT, with everything saved.
     """
-    reporter = reporter or Reporter()
-    preset = load_preset(preset_name_or_path, overrides)
-    place = resolve_device(device)
+    world = world or World()
+    reporter = (reporter if world.lead else None) or Reporter()
+    check_tracker(track)
+    started = _open_init(init, weights, reporter)
+    preset = _choose_preset(preset_name_or_path, overrides, started)
+    place = world.device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     if place.type == "cpu":
@@ -93,28 +108,34 @@ def train(
         torch.use_deterministic_algorithms(True)
         cast(Any, torch.utils.deterministic).fill_uninitialized_memory = False
     with resource_errors("training"):
-        spare = spare_workers(place) if workers is None else workers
-        data = TrainingData(preset, stores, seed, spare, pin_memory=place.type == "cuda")
-        identity = RunIdentity(preset, seed, data.digests, _digest(weights))
-        path = out or Path("runs") / f"{preset.name}-{seed}"
+        spare = spare_workers(place, world.local_size) if workers is None else workers
+        pinned = place.type == "cuda"
+        data = TrainingData(preset, stores, seed, spare, world=world, pin_memory=pinned)
+        begun = init_digest(started) if started else None
+        identity = RunIdentity(preset, seed, data.digests, _digest(weights), begun)
+        world.require_same(json.dumps(identity.record()), "a preset, seed or data")
+        path = out or Path("runs") / f"{preset.name}{'-tuned' if started else ''}-{seed}"
         if dry_run:
-            check_run_folder(path, identity, fresh=fresh)
-            module = _build(preset, seed, weights, None, reporter).to(place)
+            if world.lead:
+                check_run_folder(path, identity, fresh=fresh)
+            module = _build(preset, seed, weights, started, None, reporter).to(place)
             return {"dry_run": True, "run": str(path), **_try_out(module, preset, data)}
-        environment = environment_record(place)
-        with open_run_folder(
+        environment = environment_record(place, world.size)
+        with shared_run_folder(
+            world,
             path,
             identity,
             command=command,
             environment=environment,
             fresh=fresh,
+            force_unlock=force_unlock,
             say=reporter.say,
         ) as folder:
             if folder.report is not None:
                 reporter.say(f"{path} is finished already; --fresh trains it again")
-                return {**folder.report, "run": str(path)}
-            resume = resume_point(folder, reporter.say)
-            module = _build(preset, seed, weights, resume, reporter).to(place)
+                return folder.report
+            resume = resume_point(folder, reporter.say, world)
+            module = _build(preset, seed, weights, started, resume, reporter).to(place)
             trainer = Trainer(
                 module,
                 preset,
@@ -126,137 +147,59 @@ def train(
                 describe=data.describe,
                 facts={"K": data.K.tolist()},
                 checkpoint_every=checkpoint_every,
+                world=world,
             )
-            final = trainer.run()
+            tracker = track if world.lead else None
+            with tracking(tracker, trainer.logbook, folder, Panels(module, preset, data)) as watch:
+                for step in trainer.steps():
+                    watch(step)
             if trainer.logbook.counters.loss is None:
                 raise IntegrityError(f"{path}: no step had a finite loss and gradient")
-            draw_curves(folder.metrics, folder.curves)
-            report = _report(trainer, folder, final, preset, seed, environment["device"])
-            folder.finish(report)
-    return report
+            report = make_report(trainer.logbook, preset, seed, environment["device"])
+            if world.lead:
+                draw_curves(folder.metrics, folder.curves)
+                report = folder.finish(report, list_checkpoints(folder.checkpoints)[-1])
+            return world.share(report)
 
 
-def spare_workers(device: torch.device) -> int:
-    """Return how many loading processes help: none where training keeps every core busy.
-
-    Training on the CPU waits for its slowest thread, so a worker that takes a core from it costs
-    more than loading between the steps (on two cores 19% of a step against 10%).
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    busy = 1 if device.type == "cuda" else torch.get_num_threads()
-    return max(0, min(8 if device.type == "cuda" else 2, (cores or 1) - busy))
+def _open_init(init: Path | None, weights: Path | None, reporter: Reporter) -> Checkpoint | None:
+    if init is None:
+        return None
+    if weights is not None:
+        raise UsageError("--init starts the whole network, --weights its encoder: give one of them")
+    return load_checkpoint(init, reporter.say)
 
 
-def format_report(report: dict[str, Any]) -> str:
-    """Return a report of `train` as text for people."""
-    if report.get("dry_run"):
-        return (
-            f"dry run: {report['parameters']:,} parameters, {report['items']:,} items, "
-            f"{report['steps']:,} steps would go into {report['run']}; "
-            f"first loss {report['first_loss']:.4f}"
+def _choose_preset(
+    name_or_path: str | None, overrides: Sequence[str], started: Checkpoint | None
+) -> Preset:
+    if name_or_path is None and started is not None:
+        return preset_from_dict(
+            started.preset.model_dump(mode="json"), str(started.path), overrides
         )
-    lines = [
-        f"trained {report['preset']} (seed {report['seed']}) for {report['steps']:,} steps "
-        f"in {report['seconds'] / 60:.1f} min on {report['device']}",
-        f"loss {report['loss']:.4f}, {report['seconds_per_step']:.3f} s a step, "
-        f"{report['wait_share']:.0%} of it waiting for data",
-    ]
-    if report["bad_steps"]:
-        lines.append(f"{report['bad_steps']} steps thrown away: loss or gradient not finite")
-    lines += [f"possible collapse: {name} (step {at})" for name, at in report["collapse"].items()]
-    return "\n".join([*lines, f"run folder {report['run']}", f"checkpoint {report['checkpoint']}"])
-
-
-class TrainingData:
-    """The streams of a preset over opened stores.
-
-    Args:
-        preset: Its streams, image size and steps.
-        stores: Folders of stores.
-        seed: Seed of the run.
-        workers: Processes that load, shared out among the streams.
-        pin_memory: Keep batches where a CUDA device fetches them fastest.
-
-    Attributes:
-        digests: SHA-256 of each store's manifest.
-        K: Mean intrinsics of all drives, `3 3`, at the preset's image size.
-        datasets: The stream of each name.
-
-    Raises:
-        DataError: If a store is missing, damaged, or lacks what a stream asks for.
-    """
-
-    def __init__(
-        self,
-        preset: Preset,
-        stores: Sequence[Path],
-        seed: int,
-        workers: int,
-        *,
-        pin_memory: bool = False,
-    ) -> None:
-        if not stores:
-            raise DataError("no store to train on; make one with 'unienc prepare-data'")
-        opened = [Store(resolve_store(path, "train")) for path in stores]
-        self.digests = tuple(store.digest for store in opened)
-        self.K = _mean_intrinsics(opened, preset.image_size)
-        self._end = preset.total_steps * preset.optimizer.accumulate
-        self._seed = seed
-        self.datasets = {
-            name: TripletDataset(opened, spec, preset.image_size, seed=seed, name=name)
-            for name, spec in preset.streams.items()
-        }
-        each = -(-workers // len(self.datasets))
-        self._loaders = {
-            name: StepLoader(dataset, workers=each, pin_memory=pin_memory)
-            for name, dataset in self.datasets.items()
-        }
-
-    def draws(self, start: int) -> Iterator[dict[str, Batch]]:
-        """Yield the draws of all streams from number `start` on."""
-        streams = [loader.steps(start, self._end) for loader in self._loaders.values()]
-        for batches in zip(*streams, strict=True):
-            yield {name: batch for name, (_, batch) in zip(self._loaders, batches, strict=True)}
-
-    def describe(self, draw: int) -> str:
-        """Name the items of a draw: stream, drive and frame."""
-        return "; ".join(
-            f"{name}: " + ", ".join(self._item_name(name, draw, i) for i in range(data.batch_size))
-            for name, data in self.datasets.items()
-        )
-
-    def _item_name(self, stream: str, draw: int, slot: int) -> str:
-        data = self.datasets[stream]
-        index = item_index(self._seed, stream, draw, slot, data.batch_size, len(data))
-        for store in data.stores:
-            triplets = store.triplets()
-            if index < len(triplets):
-                drive, target = triplets[index]
-                return f"{store.path}/{store.drives[drive].name} frame {target}"
-            index -= len(triplets)
-        raise IndexError(index)
-
-
-def _mean_intrinsics(stores: Sequence[Store], image_size: tuple[int, int]) -> np.ndarray:
-    matrices = [
-        resize_K(torch.from_numpy(store.column(i, "K")), drive.image_size, image_size).mean(0)
-        for store in stores
-        for i, drive in enumerate(store.drives)
-    ]
-    return torch.stack(matrices).mean(0).numpy()
+    return load_preset(name_or_path or DEFAULT_PRESET, overrides)
 
 
 def _build(
-    preset: Preset, seed: int, weights: Path | None, resume: Checkpoint | None, reporter: Reporter
+    preset: Preset,
+    seed: int,
+    weights: Path | None,
+    started: Checkpoint | None,
+    resume: Checkpoint | None,
+    reporter: Reporter,
 ) -> TrainModule:
-    """Build network and objective; a checkpoint's weights are loaded by the trainer."""
+    """Build network and objective; the weights to resume from are loaded by the trainer."""
+    covered = resume is not None or (started is not None and has_all_encoders(started, preset))
     network = build_network(
-        preset, load_pretrained=resume is None, weights=weights, say=reporter.say, seed=seed
+        preset, load_pretrained=not covered, weights=weights, say=reporter.say, seed=seed
     )
+    if started is not None and resume is None:
+        start_from(network, started, reporter.say)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         objective = Objective(preset)
     check_stages(network, objective, preset)
+    network.compile_nodes(preset)
     return TrainModule(network, objective, preset)
 
 
@@ -280,27 +223,6 @@ def _try_out(module: TrainModule, preset: Preset, data: TrainingData) -> dict[st
         "items": sum(len(dataset) for dataset in data.datasets.values()),
         "steps": preset.total_steps,
         "first_loss": losses[0],
-    }
-
-
-def _report(
-    trainer: Trainer, folder: RunFolder, final: Path, preset: Preset, seed: int, device: str
-) -> dict[str, Any]:
-    logbook = trainer.logbook
-    return {
-        "run": str(folder.path),
-        "preset": preset.name,
-        "seed": seed,
-        "steps": logbook.counters.step,
-        "loss": logbook.counters.loss,
-        "checkpoint": str(final),
-        "curves": str(folder.curves),
-        "seconds": round(logbook.counters.seconds, 1),
-        "seconds_per_step": round(logbook.counters.seconds / logbook.counters.step, 4),
-        "wait_share": round(logbook.clock.wait_share, 4),
-        "bad_steps": logbook.counters.bad_steps,
-        "collapse": logbook.monitor.warnings,
-        "device": device,
     }
 
 

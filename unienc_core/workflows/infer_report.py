@@ -1,0 +1,135 @@
+"""What `infer-video` tells of its clips, to pipelines and to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from unienc_core.contracts import Say
+from unienc_core.errors import PartialError
+from unienc_core.inference.annotate import Annotator
+from unienc_core.inference.clip import ClipSummary
+from unienc_core.inference.frames import Losses
+from unienc_core.inference.metric import RunningScale
+from unienc_core.inference.outputs import Outputs
+from unienc_core.workflows.infer_jobs import Job
+from unienc_core.workflows.intrinsics import Intrinsics
+
+
+def describe_job(job: Job, camera: Intrinsics, losses: Losses) -> dict[str, Any]:
+    """Return what is known of a clip before it is processed, and what is missing in it."""
+    info = job.info
+    return {
+        "input": str(info.path),
+        "name": info.name,
+        "outputs": {name: str(path) for name, path in job.outputs.items()},
+        "size": [info.height, info.width],
+        "rate": str(info.rate),
+        "fps": float(info.rate),
+        "frames_stated": info.num_frames,
+        "audio": "dropped" if info.has_audio else None,
+        "K": camera.K.round(4).tolist(),
+        "K_origin": camera.origin,
+        "frames_lost": losses.num_lost,
+        "frames_damaged": losses.num_damaged,
+        "is_cut": losses.is_cut,
+        "gaps": [asdict(gap) for gap in losses.gaps],
+    }
+
+
+def describe_clip(
+    summary: ClipSummary,
+    losses: Losses,
+    metric: RunningScale,
+    annotator: Annotator,
+    outputs: Outputs,
+) -> dict[str, Any]:
+    """Return what happened to a clip."""
+    depth_range = annotator.depth_range
+    return {
+        "frames_in": summary.num_frames,
+        "frames_out": outputs.num_frames,
+        "frames_black": summary.num_black,
+        "scene_cuts": summary.cuts,
+        "num_scene_cuts": summary.num_cuts,
+        "depth_range": None if depth_range is None else [depth_range.near, depth_range.far],
+        "depth_unit": metric.unit,
+        "scale": {
+            "factor": metric.factor,
+            "frames_without_plane": metric.num_without_plane,
+            "frames_unscaled": metric.num_unknown,
+        },
+        **outputs.report(),
+        "timing": summary.timing,
+    }
+
+
+def say_what_is_missing(report: Mapping[str, Any], say: Say) -> None:
+    """Tell of everything in a clip's report that its reader would not expect."""
+    where = report["input"]
+    if report["frames_lost"] or report["is_cut"]:
+        say(f"{where}: {_loss_text(report)}")
+    if report["frames_damaged"]:
+        say(f"{where}: {report['frames_damaged']} frames are damaged; they were taken as they are")
+    if report["num_scene_cuts"]:
+        say(f"{where}: {report['num_scene_cuts']} scene cuts; the motion begins anew after each")
+    if report["frames_black"]:
+        say(f"{where}: {report['frames_black']} black frames, in which there is nothing to see")
+    if report["scale"]["frames_unscaled"]:
+        say(
+            f"{where}: no ground was seen before frame {report['scale']['frames_unscaled']}; until "
+            "then depth in metres is not known"
+        )
+    if report.get("saturated_pixels"):
+        say(
+            f"{where}: {report['saturated_pixels']} pixels of depth do not fit into 16-bit PNG "
+            "(1/256 to 255.996) and were cut to it"
+        )
+
+
+def _loss_text(report: Mapping[str, Any]) -> str:
+    count = len(report["gaps"])
+    places = f"{count} place{'s' if count != 1 else ''}"
+    lost = f"{report['frames_lost']} frames could not be decoded ({places})"
+    if report["is_cut"]:
+        more = "" if report["frames_lost"] else "; how many frames are missing is not known"
+        return f"the file is cut before its end: {lost}{more}"
+    return lost
+
+
+def raise_if_incomplete(report: dict[str, Any]) -> None:
+    """Raise if anything could not be read.
+
+    Raises:
+        PartialError: Saying what, with the report.
+    """
+    parts = [failure["error"] for failure in report["failures"]]
+    for video in report["videos"]:
+        if not (video["frames_lost"] or video["is_cut"]):
+            continue
+        end = ", the file is cut before its end" if video["is_cut"] else ""
+        text = f"{video['input']}: {video['frames_lost']} frames lost{end}"
+        if not report["dry_run"]:
+            places = " and ".join(video["outputs"].values())
+            text += f"; the other {video['frames_out']} are in {places}"
+        parts.append(text)
+    if parts:
+        raise PartialError("; ".join(parts), report)
+
+
+def format_report(report: Mapping[str, Any]) -> str:
+    """Return the report as text."""
+    lines = [f"{report['preset']} (step {report['step']}) from {report['checkpoint']}"]
+    for video in report["videos"]:
+        places = ", ".join(video["outputs"].values())
+        if report["dry_run"]:
+            lines.append(f"{video['input']}: would become {places}")
+            continue
+        speed = video["frames_out"] / max(video["seconds"], 1e-9)
+        busy = ", ".join(f"{k} {v['share']:.0%}" for k, v in video["timing"].items())
+        lines.append(
+            f"{places}: {video['frames_out']} frames at {video['rate']} a second, depth "
+            f"{video['depth_unit']}, {speed:.1f} frames/s (busy: {busy})"
+        )
+    return "\n".join(lines)

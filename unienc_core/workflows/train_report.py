@@ -1,0 +1,45 @@
+"""What a training run has to say at its end, as one JSON-able document and as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unienc_core.presets import Preset
+from unienc_core.training.logbook import Logbook
+
+
+def make_report(logbook: Logbook, preset: Preset, seed: int, device: str) -> dict[str, Any]:
+    """Return what became of a run; where its files lie, its folder adds."""
+    counters = logbook.counters
+    return {
+        "preset": preset.name,
+        "seed": seed,
+        "steps": counters.step,
+        "loss": counters.loss,
+        "seconds": round(counters.seconds, 1),
+        "seconds_per_step": round(counters.seconds / counters.step, 4),
+        "wait_share": round(logbook.clock.wait_share, 4),
+        "bad_steps": counters.bad_steps,
+        "collapse": logbook.monitor.warnings,
+        "device": device,
+    }
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """Return a report of `train` as text for people."""
+    if report.get("dry_run"):
+        return (
+            f"dry run: {report['parameters']:,} parameters, {report['items']:,} items, "
+            f"{report['steps']:,} steps would go into {report['run']}; "
+            f"first loss {report['first_loss']:.4f}"
+        )
+    lines = [
+        f"trained {report['preset']} (seed {report['seed']}) for {report['steps']:,} steps "
+        f"in {report['seconds'] / 60:.1f} min on {report['device']}",
+        f"loss {report['loss']:.4f}, {report['seconds_per_step']:.3f} s a step, "
+        f"{report['wait_share']:.0%} of it waiting for data",
+    ]
+    if report["bad_steps"]:
+        lines.append(f"{report['bad_steps']} steps thrown away: loss or gradient not finite")
+    lines += [f"possible collapse: {name} (step {at})" for name, at in report["collapse"].items()]
+    return "\n".join([*lines, f"run folder {report['run']}", f"checkpoint {report['checkpoint']}"])
