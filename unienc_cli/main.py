@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -142,6 +143,8 @@ def main() -> None:
     # What torch's C++ logs of lost connections, with stacks, our errors say in a line.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     signal.signal(signal.SIGTERM, _interrupt)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what libraries tell their developers
     sys.exit(run(sys.argv[1:]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unienc_core.device import resource_errors
 from unienc_core.losses.objective import Objective
 from unienc_core.models.network import build_network
 from unienc_core.presets import Preset
@@ -17,9 +18,11 @@ def check_preset(preset: Preset) -> dict[str, int]:
     Raises:
         PresetError: If an option does not fit its component.
         WiringError: If nodes, terms and stages do not fit together.
+        ResourceError: If the network does not fit into memory.
     """
-    network = build_network(preset, load_pretrained=False)
-    objective = Objective(preset)
+    with resource_errors(f"building {preset.name}"):
+        network = build_network(preset, load_pretrained=False)
+        objective = Objective(preset)
     check_stages(network, objective, preset)
     counts = dict(network.parameter_counts())
     learned = sum(p.numel() for p in objective.parameters())

@@ -141,9 +141,11 @@ def _create(
         # Whatever `model_args` meet inside timm, which does not check them.
         raise PresetError(f"{where}: timm cannot build '{name}': {_line(error)}") from None
     except RuntimeError as error:
-        if file is None:
+        if file is not None:
+            raise CheckpointError(f"{file}: does not fit {name}: {_line(error)}") from None
+        if "memory" in str(error):
             raise
-        raise CheckpointError(f"{file}: does not fit {name}: {_line(error)}") from None
+        raise PresetError(f"{where}: timm cannot build '{name}': {_line(error)}") from None
     if file is not None:
         _check_coverage(net, held, name, file)
     if site.load_pretrained:

@@ -35,9 +35,9 @@ def _attention_backward(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -
     return sdpa_backward_flop_count(grad, q, k, v)
 
 
-def _convolution_backward(grad: Any, x: Any, weight: Any, *rest: Any, **_: Any) -> int:
+def _convolution_backward(grad: Any, x: Any, weight: Any, *rest: Any, **__: Any) -> int:
     """As much as forward, for each of the two gradients that are wanted."""
-    *_, transposed, _, _, wanted = rest
+    transposed, wanted = rest[-4], rest[-1]
     places = x if transposed else grad
     return 2 * places[0] * prod(places[2:]) * prod(weight) * sum(wanted[:2])
 
