@@ -28,7 +28,7 @@ class NodeSpec(Spec):
     """
 
     type: str
-    reads: tuple[str, ...]
+    reads: tuple[str, ...] = Field(min_length=1)
     view: Literal["frame", "pair", "sequence"] = "frame"
     options: dict[str, Any] = Field(default_factory=dict)
     checkpointing: bool = False
@@ -44,7 +44,7 @@ class NodeSpec(Spec):
 class EncoderSpec(NodeSpec):
     """An encoder; `reads` names batch images (`image`, `depth_gt`), channels concatenated."""
 
-    reads: tuple[str, ...] = ("image",)
+    reads: tuple[str, ...] = Field(default=("image",), min_length=1)
 
 
 class NetworkSpec(Spec):

@@ -17,7 +17,7 @@ from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.store_writer import StoreWriter
 from unienc_core.errors import DataError, Interrupted, PartialError, UsageError
-from unienc_core.inference.frames import MAX_GAPS, Frame, Losses, SourceInfo
+from unienc_core.inference.frames import Frame, SourceInfo
 from unienc_core.inference.video import VideoReader
 from unienc_core.inference.video_writer import VideoWriter
 from unienc_core.workflows.infer import VideoRequest, format_report, infer_video
@@ -270,18 +270,6 @@ def test_a_drive_of_a_store_is_a_video_too(untrained_run, tmp_path) -> None:
     assert (tmp_path / "second_unienc.mp4").exists()
     with pytest.raises(UsageError, match="did you mean 'second'"):
         infer_video([store], request=VideoRequest(drive="secnd"), checkpoint=untrained_run)
-
-
-def test_countless_gaps_do_not_fill_the_memory() -> None:
-    losses = Losses()
-    for i in range(3 * MAX_GAPS):
-        losses.add(2 * i, i / 25)
-    assert losses.num_lost == 3 * MAX_GAPS
-    assert len(losses.gaps) == MAX_GAPS
-    losses = Losses()
-    losses.add(5, 0.2)
-    losses.add(5, 0.4, 3)
-    assert [(g.before, g.time, g.num_lost) for g in losses.gaps] == [(5, 0.2, 4)]
 
 
 @pytest.mark.data

@@ -78,16 +78,21 @@ def test_png16_counts_what_does_not_fit(tmp_path) -> None:
     values = cv2.imread(str(folder / "000000.png"), cv2.IMREAD_UNCHANGED)
     assert (values[6:] == 65535).all()
     assert np.abs(values[:6].astype(int) - 200 * 256).max() <= 8
-    assert sink.report() == {"saturated_pixels": 6 * 16}
-    results = [make_result(0, flat(1.0), size=(12, 16), scale=1e-4)]
-    sink, folder = run("png16", tmp_path / "small", results) if _mkdir(tmp_path / "small") else ()
-    assert sink.report() == {"saturated_pixels": 12 * 16}
-    assert (cv2.imread(str(folder / "000000.png"), cv2.IMREAD_UNCHANGED) == 1).all()
+    assert sink.report() == {"saturated_pixels": 6 * 16, "coarse_pixels": 0}
 
 
-def _mkdir(path: Path) -> bool:
-    path.mkdir()
-    return True
+@pytest.mark.parametrize(
+    ("depth", "saturated", "coarse", "value"),
+    [(1e-4, 1, 1, 1), (0.15, 0, 1, 38), (0.25, 0, 0, 64)],
+)
+def test_png16_counts_what_it_holds_only_roughly(tmp_path, depth, saturated, coarse, value) -> None:
+    results = [make_result(0, flat(1.0), size=(12, 16), scale=depth)]
+    sink, folder = run("png16", tmp_path, results)
+    pixels = 12 * 16
+    assert sink.report() == {
+        "saturated_pixels": pixels * saturated, "coarse_pixels": pixels * coarse
+    }  # fmt: skip
+    assert (cv2.imread(str(folder / "000000.png"), cv2.IMREAD_UNCHANGED) == value).all()
 
 
 def test_npz_holds_the_raw_arrays(tmp_path) -> None:

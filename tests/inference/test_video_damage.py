@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from unienc_core.errors import VideoError
+from unienc_core.inference.frames import MAX_GAPS, Losses
 from unienc_core.inference.span import Span
 from unienc_core.inference.video import VideoReader
 
@@ -148,3 +149,15 @@ def test_a_check_finds_a_cut_without_decoding(make_video, monkeypatch) -> None:
             reader.check()
             found.append((reader.losses.is_cut, reader.losses.num_lost > 0))
     assert found == [(False, False), (True, True), (True, False)]
+
+
+def test_countless_gaps_do_not_fill_the_memory() -> None:
+    losses = Losses()
+    for i in range(3 * MAX_GAPS):
+        losses.add(2 * i, i / 25)
+    assert losses.num_lost == 3 * MAX_GAPS
+    assert len(losses.gaps) == MAX_GAPS
+    losses = Losses()
+    losses.add(5, 0.2)
+    losses.add(5, 0.4, 3)
+    assert [(g.before, g.time, g.num_lost) for g in losses.gaps] == [(5, 0.2, 4)]

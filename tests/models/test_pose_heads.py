@@ -116,6 +116,14 @@ def test_half_of_a_mixing_layer_starts_as_differences():
         assert still[:, half:].abs().min() > 0
 
 
+def test_half_of_the_joining_layer_starts_as_differences_too():
+    joining = SingleScalePose(site(SMALL), squeeze=4).decode.body[0]
+    frame = torch.randn(1, 4, 3, 3)
+    still = joining(torch.cat([frame, frame], 1))
+    torch.testing.assert_close(still[:, :2], torch.zeros(1, 2, 3, 3))
+    assert still[:, 2:].abs().min() > 0
+
+
 def test_multi_scale_reads_the_coarsest_levels_of_both_frames():
     head = MultiScalePose(site(SMALL), widths=(4, 4, 6, 8), squeeze=4)
     given = inputs(SMALL)

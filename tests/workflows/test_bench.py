@@ -164,10 +164,10 @@ def test_the_highest_point_of_memory():
     assert highest(work, CPU) == pytest.approx(6e6, abs=1e4)
     net = nn.Sequential(*(nn.Sequential(nn.Linear(64, 64), nn.Tanh()) for _ in range(20)))
     x = torch.zeros(5000, 64)
-    # With gradients, every Tanh keeps what it made; without, two tensors at a time suffice.
+    # With gradients, every Tanh keeps what it made; without, at most three tensors live at once.
     assert 20 <= highest(lambda: net(x).sum().backward(), CPU) / x.nbytes < 23
     with torch.no_grad():
-        assert 2 <= highest(lambda: net(x), CPU) / x.nbytes < 3
+        assert 2 <= highest(lambda: net(x), CPU) / x.nbytes <= 3
 
 
 def test_checkpointing_is_asked_of_every_node():

@@ -81,6 +81,11 @@ def say_what_is_missing(report: Mapping[str, Any], say: Say) -> None:
             f"{where}: no ground was seen before frame {report['scale']['frames_unscaled']}; until "
             "then depth in metres is not known"
         )
+    if report.get("coarse_pixels"):
+        say(
+            f"{where}: {report['coarse_pixels']} pixels of depth are below 0.2, where 16-bit PNG "
+            "is coarser than 1%; --scale makes metres of them, npz and h5 keep every digit"
+        )
     if report.get("saturated_pixels"):
         say(
             f"{where}: {report['saturated_pixels']} pixels of depth do not fit into 16-bit PNG "

@@ -15,20 +15,24 @@ PNG_SCALE = 256.0
 """A 16-bit PNG holds depth (or disparity) times this; 0 is unknown."""
 
 _LARGEST = 65535
+_COARSE = 50
+"""Below this value rounding changes depth by more than 1%."""
+
 _COMPRESSION = 1  # depth is smooth: more effort saves a few percent
 
 
 class DepthPngSink(FolderSink):
     """One PNG per frame: depth x 256, in the clip's unit; 0 is unknown.
 
-    Depth that does not fit is cut to 1/256 or 65535/256 and counted.
+    Depth that does not fit is cut to 1/256 or 65535/256 and counted; so is depth that is too small
+    for the format's steps, as depth up to scale may be.
     """
 
     suffix = "_depth"
 
     def __init__(self, target: Path, facts: ClipFacts) -> None:
         super().__init__(target, facts)
-        self._num_frames = self._num_saturated = 0
+        self._num_frames = self._num_saturated = self._num_coarse = 0
 
     def write(self, result: FrameResult) -> None:
         """Write the frame's depth at the frame's size."""
@@ -38,6 +42,7 @@ class DepthPngSink(FolderSink):
         else:
             wanted = np.round(depth.astype(np.float64) * PNG_SCALE)
             self._num_saturated += int(np.count_nonzero((wanted < 1) | (wanted > _LARGEST)))
+            self._num_coarse += int(np.count_nonzero(wanted < _COARSE))
             values = wanted.clip(1, _LARGEST).astype(np.uint16)
         encoded = cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, _COMPRESSION])[1]
         self.put(f"{result.frame.stem}.png", encoded.tobytes())
@@ -50,8 +55,9 @@ class DepthPngSink(FolderSink):
             "png_scale": PNG_SCALE,
             "num_frames": self._num_frames,
             "num_saturated": self._num_saturated,
+            "num_coarse": self._num_coarse,
         }
 
     def report(self) -> dict[str, Any]:
-        """Return how many pixels did not fit."""
-        return {"saturated_pixels": self._num_saturated}
+        """Return how many pixels did not fit, or only roughly."""
+        return {"saturated_pixels": self._num_saturated, "coarse_pixels": self._num_coarse}

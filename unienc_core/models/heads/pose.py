@@ -7,6 +7,7 @@ pair is (source, target), target last.
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,8 @@ class _SixNumbers(nn.Module):
             assert isinstance(conv, nn.Conv2d) and conv.bias is not None
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             nn.init.zeros_(conv.bias)
+        if frames == 2:
+            start_with_differences(cast(nn.Conv2d, self.body[0]), width)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map `M C h w` to `M 6`."""
