@@ -173,9 +173,7 @@ class TripletDataset(Dataset[Item | UniencError]):
             item["target_image_aug"], item["source_images_aug"] = stacked[0], stacked[1:]
         return item
 
-    def _frame_label(
-        self, store: Store, frame: Mapping[str, np.ndarray], label: Label
-    ) -> Tensor:
+    def _frame_label(self, store: Store, frame: Mapping[str, np.ndarray], label: Label) -> Tensor:
         if label.key in frame:
             return to_label_tensor(frame[label.key], label, store.keys[label.key])
         holder = next(other for other in self.stores if label.key in other.keys)
