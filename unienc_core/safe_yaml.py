@@ -21,10 +21,11 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: list[str] = [str(key.value) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen: set[str] = set()
+        for key in (str(key.value) for key, _ in node.value):
+            if key in seen:
                 raise yaml.YAMLError(f"key '{key}' stands twice{node.start_mark}")
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
