@@ -198,6 +198,18 @@ def test_any_worker_count_and_any_start_give_the_same_bits(path):
         assert batches_equal(list(loader.steps(2, 4)), expected[2:4])
 
 
+def test_threads_load_the_same_bits_while_shards_are_closed_and_opened(path, monkeypatch):
+    monkeypatch.setattr("unienc_core.data.store.MAX_OPEN_SHARDS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+    def loader():
+        return StepLoader(TripletDataset(Store(path), stream(batch_size=12), SIZE))
+
+    expected = list(loader().steps(0, 20))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    assert batches_equal(list(loader().steps(0, 20)), expected)
+
+
 def test_two_ranks_share_what_one_would_load(path):
     dataset = TripletDataset(Store(path), stream(batch_size=4), SIZE)
     (_, expected), *_ = StepLoader(dataset).steps(3, 4)

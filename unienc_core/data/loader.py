@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from unienc_core.contracts import Batch
 from unienc_core.data.dataset import Item, TripletDataset
@@ -19,7 +20,8 @@ class StepLoader:
 
     Args:
         dataset: The stream.
-        workers: Processes that load; 0 for this one. They live as long as the loader.
+        workers: Processes that load, which live as long as the loader; 0 for this one, whose
+            threads share each batch.
         rank: Which of the processes that share a step this one is.
         processes: How many there are; each loads its part of the slots.
         pin_memory: Keep batches where a CUDA device fetches them fastest.
@@ -45,7 +47,7 @@ class StepLoader:
             )
         self._places = _Places(range(rank * local, (rank + 1) * local))
         self._loader: DataLoader[Any] = DataLoader(
-            dataset,
+            dataset if workers else _Threaded(dataset, min(local, torch.get_num_threads())),
             batch_sampler=self._places,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -83,6 +85,21 @@ class StepLoader:
                 finally:
                     del batch  # else error and frame hold each other, and the workers alive
             yield step, batch
+
+
+class _Threaded(Dataset[Item | UniencError]):
+    """A dataset whose batches are loaded by threads: decoding, most of it, runs without the GIL."""
+
+    def __init__(self, dataset: TripletDataset, threads: int) -> None:
+        self._dataset = dataset
+        self._pool = ThreadPoolExecutor(threads, "load") if threads > 1 else None
+
+    def __getitem__(self, place: tuple[int, int]) -> Item | UniencError:
+        return self._dataset[place]
+
+    def __getitems__(self, places: list[tuple[int, int]]) -> list[Item | UniencError]:
+        run = self._pool.map if self._pool else map
+        return list(run(self._dataset.__getitem__, places))
 
 
 class _Places(Sampler[list[tuple[int, int]]]):

@@ -55,7 +55,14 @@ class Shard:
         Raises:
             DataError: If the frame cannot be decoded.
         """
-        data = self.stored(number, index, name)
+        return self.decoded(number, index, name, self.stored(number, index, name))
+
+    def decoded(self, number: int, index: int, name: str, data: np.ndarray) -> np.ndarray:
+        """Turn what `stored` gave into the key's value; needs no file, so any thread may.
+
+        Raises:
+            DataError: If the frame cannot be decoded.
+        """
         if not self.keys[name].encoded:
             return data
         size = self.record.drives[number].image_size

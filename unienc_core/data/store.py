@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -84,6 +85,7 @@ class Store:
             for number in range(len(record.drives))
         ]
         self._open: OrderedDict[int, Shard] = OrderedDict()
+        self._lock = threading.Lock()
         self._pid = os.getpid()
         for index, record in enumerate(self._manifest.shards):
             self._shard(index)
@@ -149,7 +151,7 @@ class Store:
                 )
 
     def frame(self, drive: int, index: int, keys: Iterable[str]) -> dict[str, np.ndarray]:
-        """Read a frame.
+        """Read a frame; threads may do so side by side, and decode at the same time.
 
         Args:
             drive: Position in `drives`.
@@ -160,8 +162,10 @@ class Store:
             DataError: If a key is not declared, or the frame cannot be decoded.
         """
         keys = tuple(keys)
-        opened, number = self._find(drive, index, keys)
-        return {key: opened.read(number, index, key) for key in keys}
+        with self._lock:  # another thread could close the shard
+            opened, number = self._find(drive, index, keys)
+            stored = {key: opened.stored(number, index, key) for key in keys}
+        return {key: opened.decoded(number, index, key, data) for key, data in stored.items()}
 
     def encoded(self, drive: int, index: int, key: str) -> np.ndarray:
         """Read the bytes of an image as they are stored: a PNG or JPEG file, uint8.
@@ -211,10 +215,10 @@ class Store:
             self._open.popitem()[1].close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict()}
+        return {**self.__dict__, "_open": OrderedDict(), "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _pid=os.getpid())
+        self.__dict__.update(state, _lock=threading.Lock(), _pid=os.getpid())
 
     def _find(self, drive: int, index: int, keys: tuple[str, ...]) -> tuple[Shard, int]:
         """Return the shard of a frame that exists, and the drive's number in it."""
