@@ -60,7 +60,7 @@ def test_report_of_a_store(tmp_path, use) -> None:
     report = eval_depth(store, reporter=Reporter(progress=seen.append))
 
     assert set(report) == {
-        *("schema", "verb", "protocol", "num_images", "num_skipped", "size", "checkpoint"),
+        *("schema", "verb", "protocol", "num_images", "num_skipped", "size", "code", "checkpoint"),
         *("seed", "data", "scale", "metrics", "subsets", "baselines"),
     }
     assert (report["verb"], report["protocol"]) == ("eval-depth", "synth")

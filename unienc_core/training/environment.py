@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from unienc_core.code_version import code_digest
 from unienc_core.machine import cpu_name
 
 _PACKAGES = ("unienc", "torch", "timm", "numpy", "opencv-python", "h5py", "safetensors")
@@ -29,6 +30,7 @@ def environment_record(device: torch.device, processes: int = 1) -> dict[str, An
         "processes": processes,
         "executable": sys.executable,
         "packages": packages,
+        "code": code_digest(),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from unienc_core.code_version import code_digest
 from unienc_core.metrics.depth import METRICS, MetricMean
 from unienc_core.metrics.protocols import PROTOCOLS, DepthProtocol
 from unienc_core.workflows.depth_scoring import DepthScores
@@ -35,6 +36,7 @@ def make_report(
         "num_images": scores.model.num_images,
         "num_skipped": scores.num_skipped,
         "size": scores.size(),
+        "code": code_digest(),
         **origin,
         "scale": scores.scale_found(),
         "metrics": scores.model.result(),

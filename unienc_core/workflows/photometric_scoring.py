@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from unienc_core.checkpoint import find_checkpoint
+from unienc_core.code_version import code_digest
 from unienc_core.contracts import Batch, Progress, Reporter
 from unienc_core.data.dataset import TripletDataset
 from unienc_core.data.loader import StepLoader
@@ -125,6 +126,7 @@ def eval_photometric(
             "num_images": scores.num_images,
             "num_skipped": 0,
             "size": list(size),
+            "code": code_digest(),
             "checkpoint": str(found.path),
             "seed": found.state.get("seed"),
             "data": {
