@@ -83,6 +83,12 @@ def collect(table: Table, workshop: Workshop) -> Results:
         },
         training=[workshop.training(run)["seconds"] for run in sound],
         attempts=[attempt for run in sound for attempt in workshop.attempts(run)],
+        trained_by={
+            f"{row.label}, seed {run.seed}": workshop.code(run)
+            for row, made in runs.items()
+            for run in made
+            if run in sound
+        },
     )
     if sound:
         results.machine = workshop.machine(sound[-1])

@@ -13,11 +13,12 @@ from typing import Any
 
 from results_runs import Attempt
 from results_tables import Row, Table
+from scipy import stats
 
 from unienc_core.files import write_atomic
 
-STANDARD_ERRORS = 2.0
-"""Means must be this many standard errors of their difference apart to count as ordered."""
+RISK = 0.05
+"""Chance that a table of equal rows calls any two of them different, in any column that ranks."""
 
 NOT_COMPARABLE = "other data: not comparable"
 
@@ -32,6 +33,7 @@ class Results:
         training: Seconds of each training.
         attempts: When commands ran.
         machine: What it ran on.
+        trained_by: Digest of the code of each training, by row label and seed.
     """
 
     rows: list[tuple[Row, list[dict[str, Any]]]]
@@ -39,6 +41,7 @@ class Results:
     training: list[float] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     machine: str = ""
+    trained_by: dict[str, str] = field(default_factory=dict)
 
 
 def render(table: Table, results: Results) -> str:
@@ -56,7 +59,7 @@ def render(table: Table, results: Results) -> str:
     for label, figures in table.published.items():
         cells = [figures.get(column.title, "") for column in table.columns]
         lines.append([f"{label} ({NOT_COMPARABLE})", "", *cells])
-    below = [*_what(reports), ordering(table, results.rows), wall_time(results)]
+    below = [*_what(reports), ordering(table, results.rows), wall_time(results), code(results)]
     if results.failures:
         below.append(f"Failed, and missing here: {'; '.join(results.failures)}.")
     body = ["| " + " | ".join(line) + " |" for line in lines]
@@ -74,41 +77,49 @@ def cell(values: Sequence[float]) -> str:
 def ordering(table: Table, rows: Sequence[tuple[Row, list[dict[str, Any]]]]) -> str:
     """Say which rows the seeds do not tell apart, for every column that ranks.
 
-    Two rows are told apart if their means lie more than `STANDARD_ERRORS` standard errors of
-    their difference apart, the variance of the seeds pooled over the two.
+    Two rows are told apart by Student's t-test of their means, two-sided, the variance of the
+    seeds pooled over the two, at `RISK` shared equally by all comparisons of the table.
     """
     ranking = [column for column in table.columns if column.ranks]
     pairs = list(itertools.combinations([entry for entry in rows if len(entry[1]) > 1], 2))
+    count = len(ranking) * len(pairs)
     ties: list[str] = []
     for column in ranking:
         tied = [
             f"{a.label} and {b.label}"
             for (a, of_a), (b, of_b) in pairs
-            if not told_apart(_figures(of_a, column.path), _figures(of_b, column.path))
+            if not told_apart(_figures(of_a, column.path), _figures(of_b, column.path), count)
         ]
         if tied:
             ties.append(f"{column.title}: {', '.join(tied)}")
-    within = f"{STANDARD_ERRORS:g} standard errors of their difference"
+    test = f"t-test, {RISK:.0%} over {count} comparison{'s' if count > 1 else ''}"
     sentences: list[str] = []
     if ties:
-        sentences.append(f"Not ordered by these runs (means within {within}): {'; '.join(ties)}.")
-    elif ranking and pairs:
+        sentences.append(f"Not ordered by these runs ({test}): {'; '.join(ties)}.")
+    elif count:
         titles = ", ".join(column.title for column in ranking)
-        sentences.append(f"Rows with several seeds are more than {within} apart in {titles}.")
+        sentences.append(f"Rows with several seeds differ ({test}) in {titles}.")
     alone = [row.label for row, reports in rows if len(reports) == 1]
     if ranking and alone and len(rows) > 1:
         sentences.append(f"One seed, so not ordered by these runs: {', '.join(alone)}.")
     return " ".join(sentences)
 
 
-def told_apart(x: Sequence[float], y: Sequence[float]) -> bool:
-    """Say whether the means of two samples differ by more than their seeds explain."""
+def told_apart(x: Sequence[float], y: Sequence[float], comparisons: int = 1) -> bool:
+    """Say whether the means of two samples differ by more than their seeds explain.
+
+    Args:
+        x: Figures of one row's seeds.
+        y: Of the other's.
+        comparisons: How many are made, so that one of them by chance is as rare as `RISK`.
+    """
     if min(len(x), len(y)) < 2:
         return False
     freedom = len(x) + len(y) - 2
     squares = (len(x) - 1) * statistics.variance(x) + (len(y) - 1) * statistics.variance(y)
     error = math.sqrt(squares / freedom * (1 / len(x) + 1 / len(y)))
-    return abs(statistics.fmean(x) - statistics.fmean(y)) > STANDARD_ERRORS * error
+    bound = float(stats.t.ppf(1 - RISK / (2 * comparisons), freedom))
+    return abs(statistics.fmean(x) - statistics.fmean(y)) > bound * error
 
 
 def wall_time(results: Results) -> str:
@@ -124,6 +135,17 @@ def wall_time(results: Results) -> str:
         f"by side on {last.cores} cores ({results.machine}): {duration(busy(results.attempts))} of "
         "wall time with the evaluations."
     )
+
+
+def code(results: Results) -> str:
+    """Say which code trained; several versions in one table are named with their rows."""
+    digests: dict[str, list[str]] = {}
+    for name, digest in results.trained_by.items():
+        digests.setdefault(digest, []).append(name)
+    if len(digests) < 2:
+        return "".join(f"Code {digest}." for digest in digests)
+    parts = (f"{digest} ({'; '.join(names)})" for digest, names in digests.items())
+    return f"Trained by different code: {', '.join(parts)}."
 
 
 def busy(attempts: Iterable[Attempt]) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 
 from results_tables import Row, Table
 
+from unienc_core.code_version import code_digest
 from unienc_core.files import write_atomic
 
 PROGRESS_SECONDS = 30.0
@@ -156,6 +157,11 @@ class Workshop:
         gpu = [] if found["device"] == "cpu" else [found["device"]]
         return ", ".join([found["cpu"], *gpu, f"torch {found['torch']}"])
 
+    def code(self, run: Run) -> str:
+        """Return the digest of the code that trained a run."""
+        path = self._record(run).with_name("environment.json")
+        return json.loads(path.read_text(encoding="utf-8")).get("code", "unrecorded")
+
     def attempts(self, run: Run) -> list[Attempt]:
         """Read when its commands ran."""
         path = self._place(run) / "attempts.jsonl"
@@ -176,8 +182,7 @@ class Workshop:
         # Repeated even if finished: it says so where the preset or the store has changed since.
         self._attempt(run, train, counts=not self._is_finished(run))
         report = self.report_path(run, evaluation)
-        record = self._record(run)
-        if report.exists() and report.stat().st_mtime >= record.stat().st_mtime:
+        if self._is_current(run, evaluation):
             return
         words = ["eval-depth", str(store), "--checkpoint", str(place / "run"), "--threads", "1"]
         write_atomic(report, self._attempt(run, [*words, *evaluation, "--json"], counts=True))
@@ -241,6 +246,13 @@ class Workshop:
 
     def _record(self, run: Run) -> Path:
         return self._place(run) / "run" / "run.json"
+
+    def _is_current(self, run: Run, evaluation: Sequence[str]) -> bool:
+        """Say whether a report is of this training and made by the code as it is now."""
+        report, record = self.report_path(run, evaluation), self._record(run)
+        if not report.exists() or report.stat().st_mtime < record.stat().st_mtime:
+            return False
+        return self.report(run, evaluation).get("code") == code_digest()
 
     def _is_finished(self, run: Run) -> bool:
         path = self._record(run)

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from unienc_core.code_version import code_digest
+
 VERB, *REST = sys.argv[1:]
 LOG = Path(__file__).with_name("calls.jsonl")
 
@@ -48,7 +50,7 @@ def train() -> None:
         time.sleep(60)
     if preset == "meet":
         meet(run)
-    machine = {"cpu": "Abacus 3000", "device": "cpu", "torch": "9.9"}
+    machine = {"cpu": "Abacus 3000", "device": "cpu", "torch": "9.9", "code": preset[:1] * 12}
     (run / "environment.json").write_text(json.dumps(machine))
     report = {"seconds": 600.0 + 60 * seed, "preset": preset, "seed": seed}
     record.write_text(json.dumps({"report": report}))
@@ -73,7 +75,9 @@ def evaluate() -> None:
     run = json.loads((Path(option("--checkpoint")) / "run.json").read_text())["report"]
     level = {"good": 0.2, "tied": 0.201, "bad": 0.4}.get(run["preset"], 0.3)
     noise = (-0.01, 0.0, 0.01)[run["seed"] % 3]
+    code = LOG.with_name("code")
     report = {
+        "code": code.read_text() if code.exists() else code_digest(),
         "num_images": 7,
         "metrics": {"abs_rel": level + noise, "a1": 1 - level},
         "subsets": {"static": {"abs_rel": level / 2}, "moving": {"abs_rel": None}},

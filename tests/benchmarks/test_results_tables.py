@@ -105,7 +105,8 @@ def test_a_table_from_nothing(bench, capsys) -> None:
         "# Results\n\nWords.\n\n## Depth\n\n<!-- toy: begin -->\nDepth of toys.\n"
     )
     assert "7 images; ± is the standard deviation over seeds." in page
-    assert "Rows with several seeds are more than 2 standard errors" in page
+    assert "Rows with several seeds differ (t-test, 5% over 1 comparison) in abs_rel." in page
+    assert "Trained by different code: gggggggggggg (good, seed 0; good, seed 1; " in page
     assert "6 trainings of 10 min to 12 min, one thread each, 2 side by side on" in page
     assert "(Abacus 3000, torch 9.9)" in page
     shown = capsys.readouterr()
@@ -124,6 +125,16 @@ def test_a_repeated_table_evaluates_nothing_again_and_stays_the_same(bench) -> N
     os.utime(record, (time.time() + 5,) * 2)
     bench.make(DEPTH)
     assert len(bench.calls("eval-depth")) == 7
+
+
+def test_reports_of_other_code_are_made_again(bench) -> None:
+    (bench.folder / "code").write_text("0123456789ab")
+    bench.make(DEPTH)
+    (bench.folder / "code").unlink()
+    bench.make(DEPTH)
+    bench.make(DEPTH)
+    assert len(bench.calls("train-student")) == 18
+    assert len(bench.calls("eval-depth")) == 12
 
 
 def test_rows_and_tables_share_runs(bench) -> None:
@@ -228,12 +239,11 @@ def test_ordering_says_what_the_seeds_do_not_tell_apart() -> None:
     table = replace(DEPTH, columns=COLUMNS[:1])
     near = [row("a", 0.20, 0.21, 0.22), row("b", 0.21, 0.22, 0.23), row("c", 0.3, 0.31, 0.32)]
     assert ordering(table, near) == (
-        "Not ordered by these runs (means within 2 standard errors of their difference): "
-        "abs_rel: a and b."
+        "Not ordered by these runs (t-test, 5% over 3 comparisons): abs_rel: a and b."
     )
     assert ordering(table, [near[0], near[2], row("d", 0.5)]) == (
-        "Rows with several seeds are more than 2 standard errors of their difference apart in "
-        "abs_rel. One seed, so not ordered by these runs: d."
+        "Rows with several seeds differ (t-test, 5% over 1 comparison) in abs_rel. "
+        "One seed, so not ordered by these runs: d."
     )
     assert ordering(table, [row("d", 0.5), row("e", 0.6)]) == (
         "One seed, so not ordered by these runs: d, e."
@@ -242,14 +252,17 @@ def test_ordering_says_what_the_seeds_do_not_tell_apart() -> None:
 
 
 def test_told_apart_by_hand() -> None:
-    # Both variances are 1, so the standard error of the difference is sqrt(2/3) = 0.8165.
+    # Both variances are 1, so the standard error of the difference is sqrt(2/3) = 0.8165; the
+    # table of t for 4 degrees of freedom has 2.776 for 5% and 3.495 for 2.5%, two-sided.
     one = [-1.0, 0.0, 1.0]
-    assert not told_apart(one, [v + 1.63 for v in one])
-    assert told_apart(one, [v + 1.64 for v in one])
-    # Pooled: (1 * 0.5 + 2 * 4) / 3 = 17/6, times (1/2 + 1/3): its root is 1.5366.
+    assert not told_apart(one, [v + 2.26 for v in one])
+    assert told_apart(one, [v + 2.27 for v in one])
+    assert not told_apart(one, [v + 2.85 for v in one], comparisons=2)
+    assert told_apart(one, [v + 2.86 for v in one], comparisons=2)
+    # Pooled: (1 * 0.5 + 2 * 4) / 3 = 17/6, times (1/2 + 1/3): its root is 1.5366; t is 3.182.
     two, three = [0.0, 1.0], [-2.0, 0.0, 2.0]
-    assert not told_apart(two, [v + 0.5 + 3.07 for v in three])
-    assert told_apart(two, [v + 0.5 + 3.08 for v in three])
+    assert not told_apart(two, [v + 0.5 + 4.88 for v in three])
+    assert told_apart(two, [v + 0.5 + 4.90 for v in three])
     assert not told_apart([1.0, 1.0], [1.0, 1.0])
     assert not told_apart([0.0, 0.1], [9.0])
 
