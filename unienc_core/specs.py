@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from unienc_core.errors import nearest
 
@@ -42,9 +42,14 @@ class NodeSpec(Spec):
 
 
 class EncoderSpec(NodeSpec):
-    """An encoder; `reads` names batch images (`image`, `depth_gt`), channels concatenated."""
+    """An encoder; `reads` names batch images (`image`, `depth_gt`), channels concatenated.
+
+    `lr_factor`: its share of the stage's rate; by default the optimiser's `backbone_lr_factor` for
+    pretrained weights, and 1 for others.
+    """
 
     reads: tuple[str, ...] = Field(default=("image",), min_length=1)
+    lr_factor: float | None = Field(default=None, gt=0)
 
 
 class NetworkSpec(Spec):
@@ -53,6 +58,11 @@ class NetworkSpec(Spec):
     encoders: dict[str, EncoderSpec]
     necks: dict[str, NodeSpec] = Field(default_factory=dict)
     heads: dict[str, NodeSpec]
+
+    @property
+    def lr_factors(self) -> dict[str, float | None]:
+        """What each encoder says of its share of the rate."""
+        return {name: encoder.lr_factor for name, encoder in self.encoders.items()}
 
     @property
     def nodes(self) -> dict[str, NodeSpec]:
@@ -133,10 +143,16 @@ class OptimizerSpec(Spec):
 
 
 class ScheduleSpec(Spec):
-    """Learning rate over a stage: constant; poly (1 - t)^power; tail: last share falls to final."""
+    """Learning rate over a stage.
 
-    type: Literal["constant", "poly", "tail"] = "constant"
+    `constant`; `poly`: (1 - t)^power; `tail`: the last share falls to `final`; `steps`: times
+    `gamma` from each of the `milestones` (steps of the stage) on.
+    """
+
+    type: Literal["constant", "poly", "tail", "steps"] = "constant"
     power: float = 0.9
+    milestones: tuple[PositiveInt, ...] = ()
+    gamma: float = Field(default=0.1, gt=0)
     tail: float = Field(default=0.25, gt=0, le=1)
     final: float = Field(default=0.05, ge=0, le=1)
 

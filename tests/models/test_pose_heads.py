@@ -1,11 +1,13 @@
 """Pose heads: sizes of the published networks, and what their six numbers mean."""
 
+import numpy as np
 import pytest
 import torch
+from numpy_layers import Layers
 
 from unienc_core.contracts import FeaturePyramid, NodeInputs, PyramidSpec
 from unienc_core.errors import WiringError
-from unienc_core.geometry.se3 import matrix_to_axis_angle
+from unienc_core.geometry.se3 import make_T, matrix_to_axis_angle
 from unienc_core.models.heads import MultiScalePose, SingleScalePose
 from unienc_core.models.site import NodeSite
 
@@ -66,6 +68,67 @@ def test_motion_is_the_mean_of_the_last_map_times_a_hundredth(make):
     torch.testing.assert_close(torch.cat([made["axis_angle"], made["translation"]], 1), expected)
 
 
+class Naive(Layers):
+    """Both heads in float64 NumPy: levels of a pair to six numbers."""
+
+    def six_numbers(self, levels, frames):
+        squeezed = [
+            np.maximum(self.conv(x, "decode.squeeze"), 0) for x in np.split(levels, frames, 1)
+        ]
+        x = np.maximum(self.conv(np.concatenate(squeezed, 1), "decode.body.0"), 0)
+        x = np.maximum(self.conv(x, "decode.body.2"), 0)
+        return 0.01 * self.conv(x, "decode.body.4").mean((2, 3))[:, :6]
+
+    def block(self, x, name, stride):
+        inner = self.norm(self.conv(x, f"{name}.residual.0", stride), f"{name}.residual.1")
+        inner = self.conv(np.maximum(inner, 0), f"{name}.residual.3")
+        if stride == 2:
+            x = self.norm(self.conv(x, f"{name}.shortcut.0", 2), f"{name}.shortcut.1")
+        return np.maximum(self.norm(inner, f"{name}.residual.4") + x, 0)
+
+    def multi_scale(self, levels):
+        x = None
+        for k, level in enumerate(levels):
+            joined = level if x is None else np.concatenate([x, level], 1)
+            x = self.conv(joined, f"stages.{k}.0")
+            x = self.block(self.block(x, f"stages.{k}.1", 2), f"stages.{k}.2", 1)
+        return self.six_numbers(x, 1)
+
+
+def shaken(head: torch.nn.Module) -> torch.nn.Module:
+    """Give weights and statistics values that tell layers apart, and motions from zero."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, value in head.state_dict().items():
+            if "running_var" in name:
+                value.uniform_(0.5, 2)
+            elif value.dtype.is_floating_point:
+                value.normal_(0, 0.4)
+    return head.double().eval()
+
+
+@pytest.mark.parametrize("kind", ["multi", "single, two frames", "single, a pair's encoder"])
+def test_heads_equal_their_formulas_in_numpy(kind):
+    frames = 1 if "encoder" in kind else 2
+    spec = SMALL.times(2) if frames == 1 else SMALL
+    make = MultiScalePose if kind == "multi" else SingleScalePose
+    options = {"widths": (4, 4, 6, 8)} if kind == "multi" else {}
+    head = shaken(make(site(spec, frames), squeeze=4, **options))
+    given = inputs(spec, frames)
+    levels = [x.double() for x in given.pyramids[0].levels]
+    given.pyramids[0].levels[:] = levels
+    made = head(given)
+    arrays = [x.numpy() for x in levels]
+    naive = Naive(head)
+    if kind == "multi":
+        expected = naive.multi_scale(arrays[1:])
+    else:
+        expected = naive.six_numbers(arrays[-1], frames)
+    found = torch.cat([made["axis_angle"], made["translation"]], 1).numpy(force=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    assert np.abs(expected).min() > 1e-6
+
+
 TEMPORAL = {
     "multi": lambda: MultiScalePose(
         site(SMALL), widths=(4, 4, 6, 8), squeeze=4, pair_order="temporal"
@@ -89,6 +152,24 @@ def test_in_temporal_order_swapping_the_frames_inverts_the_motion(make):
     motion = forth["T_source_target"]
     torch.testing.assert_close(motion[:, :3, 3], forth["translation"])
     torch.testing.assert_close(matrix_to_axis_angle(motion[:, :3, :3]), forth["axis_angle"])
+
+
+@pytest.mark.parametrize("make", TEMPORAL.values(), ids=TEMPORAL)
+def test_in_temporal_order_the_numbers_are_the_motion_from_earlier_to_later(make):
+    """T_later_earlier: as it comes where the source is the later frame, else inverted."""
+    head = make()
+    last = head.decode.body[-1]
+    numbers = torch.tensor([1.0, -2, 3, 4, 5, -6])
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias[:6] = numbers
+    offsets = torch.tensor([[1], [-1], [2]])
+    given = inputs(SMALL)
+    made = head(NodeInputs(given.pyramids, given.images, {"source_offsets": offsets}, 3))
+    as_it_comes = make_T(0.01 * numbers[None, :3], 0.01 * numbers[None, 3:])[0]
+    inverse = torch.linalg.inv(as_it_comes)
+    expected = torch.stack([as_it_comes, inverse, as_it_comes])
+    torch.testing.assert_close(made["T_source_target"], expected)
 
 
 def test_in_temporal_order_the_earlier_frame_comes_first():

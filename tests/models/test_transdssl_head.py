@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy_layers import Layers
 from torch import nn
 
 from unienc_core.contracts import FeaturePyramid, NodeInputs, PyramidSpec
@@ -53,22 +54,12 @@ def test_parameters_at_the_published_widths():
     assert sum(p.numel() for p in TransDSSLDepth(site).parameters()) == by_hand
 
 
-class Naive:
+class Naive(Layers):
     """The head in float64 NumPy, written from the formulas and in their order."""
 
     def __init__(self, made: TransDSSLDepth) -> None:
-        self.weights = {k: v.detach().double().numpy() for k, v in made.state_dict().items()}
+        super().__init__(made)
         self.bins = np.linspace(0.01, 1.0, 5).reshape(1, -1, 1, 1)
-
-    def conv(self, x, name):
-        weight, bias = self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias", 0.0)
-        pad = weight.shape[2] // 2
-        padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-        out = np.zeros((len(x), len(weight), *x.shape[2:]))
-        for i, j in np.ndindex(*weight.shape[2:]):
-            window = padded[:, :, i : i + x.shape[2], j : j + x.shape[3]]
-            out += np.einsum("oc,bchw->bohw", weight[:, :, i, j], window)
-        return out + np.reshape(bias, (1, -1, 1, 1))
 
     @staticmethod
     def enlarge(x, factor=2):

@@ -37,6 +37,15 @@ def test_schedules():
     assert [schedule_factor(tail, s, 100) for s in (0, 50, 75)] == [1, 1, 1]
     assert schedule_factor(tail, 87, 100) == pytest.approx(1 - 0.95 * 0.48)
     assert schedule_factor(tail, 100, 100) == pytest.approx(0.05)
+    steps = ScheduleSpec(type="steps", milestones=(3, 7), gamma=0.5)
+    assert [schedule_factor(steps, s, 10) for s in (0, 2, 3, 6, 7, 9)] == [
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+    ]
 
 
 def test_globs_choose_what_moves():
@@ -78,13 +87,13 @@ class Attention(nn.Module):
         self.query = nn.Embedding(3, 2)
 
 
-def groups_of(pretrained):
+def groups_of(pretrained, factor=None):
     network = ToyNetwork()
     encoder = Attention()
     encoder.pretrained = pretrained
     network.encoders["main"] = encoder
     spec = OptimizerSpec(lr=1.0, backbone_lr_factor=0.1, weight_decay=0.05)
-    groups = parameter_groups(network, ToyObjective(), spec, lr=0.5)
+    groups = parameter_groups(network, ToyObjective(), spec, 0.5, {"main": factor})
     return {name: (group.lr, group.weight_decay) for group in groups for name in group.names}
 
 
@@ -104,6 +113,13 @@ def test_parameter_groups_of_a_pretrained_encoder():
 
 def test_an_encoder_from_scratch_learns_at_the_full_rate():
     assert {rate for rate, _ in groups_of(pretrained=False).values()} == {0.5}
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_an_encoder_with_a_factor_of_its_own(pretrained):
+    rates = {name: rate for name, (rate, _) in groups_of(pretrained, factor=0.6).items()}
+    assert rates["network.encoders.main.proj.weight"] == pytest.approx(0.3)
+    assert rates["network.heads.out.weight"] == 0.5
 
 
 def test_frozen_parameters_are_in_no_group():

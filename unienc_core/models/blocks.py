@@ -28,8 +28,13 @@ def earlier_first(pairs: Tensor, source_offsets: Tensor) -> Tensor:
         source_offsets: `M` entries, the frames from target to source.
     """
     source, target = pairs.chunk(2, 1)
-    source_is_later = source_offsets.flatten() > 0
-    return torch.where(source_is_later[:, None, None, None], torch.cat([target, source], 1), pairs)
+    swapped = source_is_later(source_offsets)[:, None, None, None]
+    return torch.where(swapped, torch.cat([target, source], 1), pairs)
+
+
+def source_is_later(source_offsets: Tensor) -> Tensor:
+    """Return which of M pairs, by their `source_offsets`, have the target first; `M`, bool."""
+    return source_offsets.flatten() > 0
 
 
 def start_with_differences(conv: nn.Conv2d, frame_channels: int) -> None:

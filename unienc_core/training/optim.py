@@ -25,34 +25,42 @@ class Group:
 
 
 def parameter_groups(
-    network: nn.Module, objective: nn.Module, spec: OptimizerSpec, lr: float
+    network: nn.Module,
+    objective: nn.Module,
+    spec: OptimizerSpec,
+    lr: float,
+    lr_factors: Mapping[str, float | None] | None = None,
 ) -> list[Group]:
     """Sort everything that moves into groups.
 
-    Parameters of pretrained encoders learn at `lr` times `backbone_lr_factor`; norms, biases,
-    embeddings, relative position biases and what the objective learns are not decayed.
+    Parameters of pretrained encoders learn at `lr` times `backbone_lr_factor` unless a factor is
+    given; norms, biases, embeddings, relative position biases and what the objective learns are not
+    decayed.
 
     Args:
         network: The network, frozen as its stage wants it.
         objective: The objective; its parameters always move.
         spec: Optimiser of the preset.
         lr: Rate of the stage.
+        lr_factors: Encoder to its share of the rate, None for the default.
     """
     undecayed = _undecayed(network)
-    pretrained = tuple(f"encoders.{name}." for name in pretrained_encoders(network))
+    factors = dict.fromkeys(pretrained_encoders(network), spec.backbone_lr_factor)
+    factors |= {name: f for name, f in (lr_factors or {}).items() if f is not None}
+    places = {f"encoders.{name}.": name for name in factors}
     members: dict[tuple[str, bool], list[str]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            place = "backbone" if name.startswith(pretrained) else "network"
+            place = next((p for p in places if name.startswith(p)), "network")
             members.setdefault((place, name not in undecayed), []).append(f"network.{name}")
     for name, parameter in objective.named_parameters():
         if parameter.requires_grad:
             members.setdefault(("objective", False), []).append(f"objective.{name}")
     return [
         Group(
-            label=place if decayed else f"{place} (no decay)",
+            label=place.rstrip(".") + ("" if decayed else " (no decay)"),
             names=tuple(names),
-            lr=lr * spec.backbone_lr_factor if place == "backbone" else lr,
+            lr=lr * factors[places[place]] if place in places else lr,
             weight_decay=spec.weight_decay if decayed else 0.0,
         )
         for (place, decayed), names in members.items()

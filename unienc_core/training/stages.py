@@ -38,9 +38,12 @@ def schedule_factor(schedule: ScheduleSpec, step: int, steps: int) -> float:
     """Return what the stage's rate is multiplied by at `step` (from 0) of `steps`.
 
     `constant`: 1. `poly`: (1 - t)^power with t = step / steps. `tail`: 1, then over the last
-    share `tail` a straight line down to `final`.
+    share `tail` a straight line down to `final`. `steps`: `gamma` to the power of the milestones
+    that are reached.
     """
     t = step / steps
+    if schedule.type == "steps":
+        return schedule.gamma ** sum(step >= milestone for milestone in schedule.milestones)
     if schedule.type == "poly":
         return (1.0 - t) ** schedule.power
     if schedule.type == "tail" and t > 1.0 - schedule.tail:

@@ -178,7 +178,11 @@ class Trainer:
         stage, spec = self._preset.stages[position.stage], self._preset.optimizer
         moving = apply_stage(self._module.network, stage)
         groups = parameter_groups(
-            self._module.network, self._module.objective, spec, stage.lr or spec.lr
+            self._module.network,
+            self._module.objective,
+            spec,
+            stage.lr or spec.lr,
+            self._preset.network.lr_factors,
         )
         self._optimizer = build_optimizer(self._module, groups)
         self._stepper = StageStepper(

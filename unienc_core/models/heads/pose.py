@@ -17,7 +17,12 @@ from unienc_core.contracts import Head, NodeInputs, PairOrder, Predictions
 from unienc_core.errors import WiringError
 from unienc_core.geometry.precision import widen
 from unienc_core.geometry.se3 import invert_T, make_T
-from unienc_core.models.blocks import ResBlock, earlier_first, start_with_differences
+from unienc_core.models.blocks import (
+    ResBlock,
+    earlier_first,
+    source_is_later,
+    start_with_differences,
+)
 from unienc_core.models.site import NodeSite
 from unienc_core.registry import Count, register
 
@@ -61,9 +66,9 @@ class _PoseHead(Head):
                 levels = [earlier_first(x, offsets) for x in levels]
             axis_angle, translation = self.six_numbers(levels).split(3, -1)
             inverse = invert_T(make_T(axis_angle, translation))
-            source_first = offsets.flatten() < 0
-            axis_angle = torch.where(source_first[:, None], -axis_angle, axis_angle)
-            translation = torch.where(source_first[:, None], inverse[:, :3, 3], translation)
+            as_they_come = source_is_later(offsets)[:, None]
+            axis_angle = torch.where(as_they_come, axis_angle, -axis_angle)
+            translation = torch.where(as_they_come, translation, inverse[:, :3, 3])
         return {
             "axis_angle": axis_angle,
             "translation": translation,

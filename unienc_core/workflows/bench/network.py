@@ -48,7 +48,11 @@ class StepRig:
         apply_stage(self.module.network, self.stage)
         spec = self.preset.optimizer
         groups = parameter_groups(
-            self.module.network, self.module.objective, spec, self.stage.lr or spec.lr
+            self.module.network,
+            self.module.objective,
+            spec,
+            self.stage.lr or spec.lr,
+            self.preset.network.lr_factors,
         )
         self.optimizer = build_optimizer(self.module, groups)
         data = TrainingData(self.preset, [setting.store_path], seed=0, workers=0)
