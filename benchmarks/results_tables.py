@@ -94,10 +94,10 @@ TABLES = {
         caption=(
             "The decoders of the five systems of Table I (upper half) of Nguyen et al., tiny, "
             "2,000 steps from random weights each, all on the same small ResNet, so what tells the "
-            "rows apart is not the paper's Swin. sep has an encoder of its own for the pose, sh shares "
-            "the depth's, MS is the multi-scale pose decoder. MD2 and Our differ in the depth "
-            "decoder (U-Net, skip attention), its range and where it starts: compare rows within "
-            "each. Held-out cities, 96x320, depth median-scaled, 0.5 to 80 m; rotation and "
+            "rows apart is not the paper's Swin. sep has an encoder of its own for the pose, sh "
+            "shares the depth's, MS is the multi-scale pose decoder. MD2 and Our differ in the "
+            "depth decoder (U-Net, skip attention), its range and where it starts: compare rows "
+            "within each. Held-out cities, 96x320, depth median-scaled, 0.5 to 80 m; rotation and "
             "direction of the translation per pair of neighbours, absolute trajectory error per 5 "
             "frames with one factor each."
         ),

@@ -145,17 +145,17 @@ def test_a_dry_run_fails_where_the_run_would(make_video, untrained_run, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("words", "origin", "fx"),
+    ("words", "origin", "fx", "fy"),
     [
-        ({"intrinsics": "70,71,31,23"}, "given", 70.0),
-        ({"fov": 90.0}, "fov", 32.0),
-        ({}, "checkpoint", 40.0),  # 200 px of 320 are 40 of 64
+        ({"intrinsics": "70,71,31,23"}, "given", 70.0, 71.0),
+        ({"fov": 90.0}, "fov", 32.0, 32.0),
+        ({}, "checkpoint", 40.0, 40.0),  # 200 px of 320 are 40 of 64, and pixels stay square
     ],
 )
-def test_intrinsics_say_where_they_come_from(make_video, tmp_path, words, origin, fx) -> None:
+def test_intrinsics_say_where_they_come_from(make_video, tmp_path, words, origin, fx, fy) -> None:
     trained = save_untrained(tmp_path / "ck", K=K_TRAINED)
     request = VideoRequest(**words)
     report = infer_video([make_video(num=1)], request=request, checkpoint=trained, dry_run=True)
     video = report["videos"][0]
     assert video["K_origin"] == origin
-    assert video["K"][0][0] == pytest.approx(fx)
+    assert (video["K"][0][0], video["K"][1][1]) == pytest.approx((fx, fy))

@@ -182,7 +182,7 @@ def test_a_scene_cut_and_black_frames_are_recorded(make_video, untrained_run, tm
     assert [r["index"] for r in records if r["black"]] == [12, 13]
     unknown = [r["index"] for r in records if r["T_previous_current"] is None]
     assert unknown == [0, 6, 12, 13, 14]
-    assert any("1 scene cuts" in line for line in said)
+    assert any("1 scene cut;" in line for line in said)
 
 
 def test_metres_before_the_ground_is_seen_are_not_known(
@@ -206,6 +206,7 @@ def test_metres_before_the_ground_is_seen_are_not_known(
     scale = report["videos"][0]["scale"]
     assert scale == {"factor": 3.0, "frames_without_plane": 3, "frames_unscaled": 2}
     assert any("no ground was seen before frame 2" in line for line in said)
+    assert any("1 frame without ground, scaled like those before" in line for line in said)
 
 
 def test_a_bad_video_does_not_stop_the_others(make_video, untrained_run, tmp_path) -> None:

@@ -85,6 +85,16 @@ def test_a_folder_of_ours_is_replaced_and_no_other(tmp_path) -> None:
     assert (tmp_path / "out_depth" / "000001.png").exists()
 
 
+def test_outputs_that_are_partly_the_same_are_not_written_twice(tmp_path) -> None:
+    with outputs(tmp_path, "mp4", "jsonl") as first:
+        first.write(result(0))
+        with pytest.raises(UsageError, match="another process"), outputs(tmp_path, "npz", "jsonl"):
+            pass
+        with outputs(tmp_path, "npz") as other:
+            other.write(result(0))
+    assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "out.jsonl", "out_npz"}
+
+
 def test_two_processes_do_not_write_one_output(tmp_path) -> None:
     with outputs(tmp_path, "jsonl") as first:
         first.write(result(0))

@@ -81,19 +81,28 @@ def test_odd_sizes_are_padded_by_one_pixel(make_video, tmp_path) -> None:
     assert wrong.mean() < 12  # the border repeats, up to compression
 
 
-def test_frames_come_upright(make_video) -> None:
+@pytest.mark.parametrize(
+    ("a", "b", "c", "d", "shown"),
+    [
+        (0, 1, -1, 0, lambda image: np.rot90(image, -1)),  # held upright: a quarter clockwise
+        (0, -1, 1, 0, lambda image: np.rot90(image)),
+        (-1, 0, 0, -1, lambda image: np.rot90(image, 2)),
+        (-1, 0, 0, 1, lambda image: image[:, ::-1]),  # a mirror, not half a turn
+        (1, 0, 0, -1, lambda image: image[::-1]),
+        (0, 1, 1, 0, lambda image: image.swapaxes(0, 1)),
+    ],
+)
+def test_frames_come_as_players_show_them(make_video, a, b, c, d, shown) -> None:
     path = make_video(size=(48, 64))
     data = bytearray(path.read_bytes())
-    one, minus = (65536).to_bytes(4, "big"), (-65536).to_bytes(4, "big", signed=True)
     header = data.find(b"tkhd") + 4 + 40  # the display matrix of the track
-    data[header : header + 36] = b"".join(
-        [bytes(4), one, bytes(4), minus, bytes(12), bytes(4), (1 << 30).to_bytes(4, "big")]
-    )
-    upright = read(path)[1][0].image
+    matrix = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+    data[header : header + 36] = b"".join(n.to_bytes(4, "big", signed=True) for n in matrix)
+    expected = shown(read(path)[1][0].image)
     path.write_bytes(data)
     info, frames, _ = read(path)
-    assert (info.height, info.width) == (64, 48)
-    np.testing.assert_array_equal(frames[0].image, np.rot90(upright, -1))
+    assert (info.height, info.width) == expected.shape[:2]
+    np.testing.assert_array_equal(frames[0].image, expected)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ VIDEO_KEYS = ("image", "K", "timestamp")
 TRIPLET_SECONDS = 2 / 17
 """Time from a target to a source in the papers' training: 2 frames of Cityscapes, at 17 Hz."""
 
+MIN_SIDE = 32
+"""Least height and width, px, of what is kept of a picture."""
+
 MAX_WIDTH = 640
 """Pictures are stored no wider than this unless a size is asked for: presets need no more."""
 
@@ -86,9 +89,9 @@ def make_view(
         min(picture.bottom, whole[0] - bottom),
     )
     height, width = window.size
-    if min(height, width) < 32:
+    if min(height, width) < MIN_SIDE:
         left_over = f"{max(0, height)}x{max(0, width)} px"
-        raise UsageError(f"--crop leaves {left_over} of the picture, expected 32 or more each way")
+        raise UsageError(f"--crop leaves {left_over} of the picture, expected {MIN_SIDE} each way")
     if image_size is None:
         scale = min(1.0, MAX_WIDTH / width)
         image_size = (max(1, round(height * scale)), max(1, round(width * scale)))

@@ -44,7 +44,7 @@ class Outputs:
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self.sinks = list(sinks)
         self.num_frames = 0
-        self._lock: _Lock | None = None
+        self._locks: list[_Lock] = []
 
     @property
     def needs_picture(self) -> bool:
@@ -53,10 +53,14 @@ class Outputs:
 
     def __enter__(self) -> Self:
         """Claim the place on the disk, so that an unwritable folder fails before any work."""
-        first = self.sinks[0].target
-        with writing(first):
-            first.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _Lock(first)
+        try:
+            for target in sorted(sink.target for sink in self.sinks):
+                with writing(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    self._locks.append(_Lock(target))
+        except BaseException:
+            self._release()
+            raise
         try:
             self._remove_leftovers()
             for sink in self.sinks:
@@ -132,16 +136,15 @@ class Outputs:
                     remove(path)
 
     def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        while self._locks:
+            self._locks.pop().release()
 
 
 class _Lock:
-    """Keeps other processes off the outputs beside a path; ends with the process at the latest."""
+    """Keeps other processes off an output; ends with the process at the latest."""
 
     def __init__(self, target: Path) -> None:
-        self._path = target.with_name(f".{target.stem}.lock")
+        self._path = target.with_name(f".{target.name}.lock")
         while True:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             try:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from av.error import FFmpegError
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 from unienc_core.errors import VideoError
@@ -81,7 +82,8 @@ class VideoReader(FrameSource):
                 raise VideoError(f"{self._path}: {self._why_empty()}")
             picture = self._first.picture
             self._coded_size = (picture.width, picture.height)
-            self.info = self._probe(*_to_rgb(picture, self._coded_size).shape[:2])
+            self._turn = _Turn.of(picture)
+            self.info = self._probe(*self._to_rgb(picture).shape[:2])
         except BaseException:
             self._container.close()
             raise
@@ -101,20 +103,22 @@ class VideoReader(FrameSource):
             return
         first, self._first = self._first, None
         picker, clock = Picker(span), _Clock(self._stream)
-        index = num_lost = 0
+        index, num_lost, is_broken = 0, 0, False
         for index, arrival in enumerate(chain([first], self._arrivals)):
             counts = picker.started or span.from_start  # what is lost before a span is not missed
             gap_begins, pts = clock.seconds, clock.tick(arrival.pts)
             is_taken = picker.takes(index, clock.time)
+            # What refers to a lost picture is patched up by the decoder, which does not say so.
+            is_broken = (is_broken or arrival.num_lost > 0) and not arrival.picture.key_frame
             if arrival.num_lost and counts:
                 num_lost += arrival.num_lost
                 self.losses.add(index, gap_begins, arrival.num_lost)
             if picker.ended:
                 return
             if is_taken:
-                damaged = bool(arrival.picture.is_corrupt)
+                damaged = is_broken or bool(arrival.picture.is_corrupt)
                 self.losses.num_damaged += damaged
-                image = _to_rgb(arrival.picture, self._coded_size)
+                image = self._to_rgb(arrival.picture)
                 yield Frame(image, index, pts, clock.seconds, num_lost, damaged)
                 num_lost = 0
         self._lose(self._num_undecoded + self._order.num_outstanding, index + 1, clock.seconds)
@@ -195,6 +199,11 @@ class VideoReader(FrameSource):
         lost, self._num_undecoded = arrival.num_lost + self._num_undecoded, 0
         return arrival._replace(num_lost=lost)
 
+    def _to_rgb(self, picture: VideoFrame) -> np.ndarray:
+        """Return a picture as `H W 3`, uint8, RGB, upright."""
+        width, height = self._coded_size  # naming it keeps it where a stream changes on the way
+        return self._turn.apply(picture.to_ndarray(format="rgb24", width=width, height=height))
+
     def _lose(self, num_lost: int, before: int, seconds: float) -> None:
         if num_lost:
             self.losses.add(before, seconds, num_lost)
@@ -249,13 +258,30 @@ class _Clock:
         return float(self.time)
 
 
-def _to_rgb(picture: VideoFrame, size: tuple[int, int]) -> np.ndarray:
-    """Return a picture as `H W 3`, uint8, RGB, upright.
+@dataclass(frozen=True)
+class _Turn:
+    """How pictures are shown: perhaps mirrored along the diagonal, then along either axis."""
 
-    Args:
-        picture: As decoded.
-        size: (width, height) as coded: naming it keeps it where a stream changes on the way.
-    """
-    image = picture.to_ndarray(format="rgb24", width=size[0], height=size[1])
-    turns = round(picture.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    diagonal: bool = False
+    left_right: bool = False
+    up_down: bool = False
+
+    @classmethod
+    def of(cls, picture: VideoFrame) -> _Turn:
+        """Read the display matrix [[a, b, u], [c, d, v], [x, y, w]] of a picture, if it has one.
+
+        The place that (x, y) is shown at is (a x + c y, b x + d y), shifted to begin at 0.
+        """
+        side = cast(Any, picture.side_data).get(Type.DISPLAYMATRIX)
+        if side is None:
+            return cls()
+        a, b, _, c, d = (int(n) for n in np.frombuffer(bytes(side), np.int32)[:5])
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            return cls(True, c < 0, b < 0)
+        return cls(False, a < 0, d < 0)
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Turn an image `H W 3` as it is shown."""
+        image = image.swapaxes(0, 1) if self.diagonal else image
+        image = image[:, ::-1] if self.left_right else image
+        return np.ascontiguousarray(image[::-1] if self.up_down else image)

@@ -22,7 +22,7 @@ from unienc_core.inference.results import ClipFacts
 from unienc_core.inference.sinks import sink_class
 from unienc_core.inference.span import Span, parse_moment
 from unienc_core.metrics.scale import Scale, parse_scale
-from unienc_core.workflows.infer_inputs import Reading, parse_fps
+from unienc_core.workflows.infer_inputs import Reading, is_plain, parse_fps
 from unienc_core.workflows.infer_jobs import Job, check_outputs, parse_sinks, probe
 from unienc_core.workflows.infer_report import (
     describe_clip,
@@ -116,7 +116,7 @@ def infer_video(
 
     def on_failure(path: Path, error: DataError) -> None:
         failures.append({"input": str(path), "error": str(error)})
-        if len(inputs) > 1:
+        if len(inputs) > 1 or not is_plain(str(inputs[0])) or Path(inputs[0]).is_dir():
             reporter.say(f"skipped: {error}")
 
     with ExitStack() as opened:
@@ -158,6 +158,11 @@ class _Plan:
     reading: Reading
     span: Span
     scale: Scale | None
+
+    @property
+    def needs_camera(self) -> bool:
+        """Whether metres come from the intrinsics."""
+        return self.scale is not None and self.scale.mode == "camera_height"
 
     @classmethod
     def make(cls, request: VideoRequest) -> _Plan:
@@ -238,6 +243,11 @@ class _Run:
             self.reporter.say(
                 f"{job.info.path}: intrinsics unknown, assuming {ASSUMED_FOV:g} degrees "
                 "horizontally (--fov or --K say better)"
+            )
+        elif camera.origin == "checkpoint" and self.plan.needs_camera:
+            self.reporter.say(
+                f"{job.info.path}: metres rest on the camera of the checkpoint's training data, "
+                f"fx {camera.K[0, 0]:.0f} and fy {camera.K[1, 1]:.0f} px (--fov or --K say better)"
             )
         return camera
 

@@ -71,16 +71,20 @@ def say_what_is_missing(report: Mapping[str, Any], say: Say) -> None:
     if report["frames_lost"] or report["is_cut"]:
         say(f"{where}: {_loss_text(report)}")
     if report["frames_damaged"]:
-        say(f"{where}: {report['frames_damaged']} frames are damaged; they were taken as they are")
+        say(f"{where}: {plural(report['frames_damaged'], 'frame')} damaged, taken as they are")
     if report["num_scene_cuts"]:
-        say(f"{where}: {report['num_scene_cuts']} scene cuts; the motion begins anew after each")
+        say(f"{where}: {plural(report['num_scene_cuts'], 'scene cut')}; motion begins anew there")
     if report["frames_black"]:
-        say(f"{where}: {report['frames_black']} black frames, in which there is nothing to see")
-    if report["scale"]["frames_unscaled"]:
+        say(f"{where}: {plural(report['frames_black'], 'black frame')} with nothing to see")
+    unscaled = report["scale"]["frames_unscaled"]
+    if unscaled:
         say(
-            f"{where}: no ground was seen before frame {report['scale']['frames_unscaled']}; until "
-            "then depth in metres is not known"
+            f"{where}: no ground was seen before frame {unscaled}; until then depth in metres is "
+            "not known"
         )
+    borrowed = report["scale"]["frames_without_plane"] - unscaled
+    if borrowed:
+        say(f"{where}: {plural(borrowed, 'frame')} without ground, scaled like those before them")
     if report.get("coarse_pixels"):
         say(
             f"{where}: {report['coarse_pixels']} pixels of depth are below 0.2, where 16-bit PNG "
@@ -93,10 +97,14 @@ def say_what_is_missing(report: Mapping[str, Any], say: Say) -> None:
         )
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 frame``, ``2 frames``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _loss_text(report: Mapping[str, Any]) -> str:
-    count = len(report["gaps"])
-    places = f"{count} place{'s' if count != 1 else ''}"
-    lost = f"{report['frames_lost']} frames could not be decoded ({places})"
+    places = plural(len(report["gaps"]), "place")
+    lost = f"{plural(report['frames_lost'], 'frame')} could not be decoded ({places})"
     if report["is_cut"]:
         more = "" if report["frames_lost"] else "; how many frames are missing is not known"
         return f"the file is cut before its end: {lost}{more}"

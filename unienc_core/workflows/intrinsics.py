@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from unienc_core.geometry.camera import K_from_fov, resize_K
 from unienc_core.inference.frames import SourceInfo
 
 ASSUMED_FOV = 60.0
+
+SAME_SHAPE = 0.05
+"""Pictures whose sides' ratios differ by less are taken to be of one shape."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ def remembered_intrinsics(info: SourceInfo, checkpoint: Checkpoint) -> Intrinsic
     """Return the intrinsics the checkpoint was trained with, else those of 60 degrees.
 
     ``state["K"]`` of a checkpoint (`3 3`, at the preset's size) is what the network takes every
-    image to be; here it is brought to the size of the video.
+    image to be; here it is brought to the size of the video. A video of another shape was not seen
+    through a stretched lens: it keeps the horizontal field of view and the shape of the pixels.
     """
     stored = checkpoint.state.get("K")
     if stored is None:
@@ -104,8 +109,11 @@ def remembered_intrinsics(info: SourceInfo, checkpoint: Checkpoint) -> Intrinsic
     K = torch.tensor(stored, dtype=torch.float64)
     if K.shape != (3, 3):
         raise CheckpointError(f"{checkpoint.path}: K has shape {list(K.shape)}, expected [3, 3]")
-    size = (info.height, info.width)
-    return Intrinsics(resize_K(K, checkpoint.preset.image_size, size).numpy(), "checkpoint")
+    resized = resize_K(K, checkpoint.preset.image_size, (info.height, info.width)).numpy()
+    pixel_shape = float(K[1, 1] / K[0, 0])
+    if not math.isclose(resized[1, 1], resized[0, 0] * pixel_shape, rel_tol=SAME_SHAPE):
+        resized[1, 1] = resized[0, 0] * pixel_shape
+    return Intrinsics(resized, "checkpoint")
 
 
 def _from_fov(fov: float, info: SourceInfo) -> np.ndarray:

@@ -15,6 +15,7 @@ from unienc_core.data.clip_scan import ClipScan, ClipScanner, Window
 from unienc_core.data.manifest import Attribute
 from unienc_core.data.shard_build import DrivePlan
 from unienc_core.data.video_source import (
+    MIN_SIDE,
     ClipView,
     KeptFrame,
     frames_per_drive,
@@ -243,6 +244,9 @@ def _open(path: Path, before: Sequence[Clip]) -> Clip:
         times = [frame.time for frame in islice(reader.frames(), _RATE_FRAMES)]
     if len(times) < 2:
         raise DataError(f"{path}: holds a single frame; a triplet needs three")
+    if min(info.height, info.width) < MIN_SIDE:
+        size = f"{info.height}x{info.width} px"
+        raise DataError(f"{path}: is {size}, at least {MIN_SIDE} are needed each way")
     digest = sha256_file(path)
     for other in before:
         if other.sha256 == digest:
