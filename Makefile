@@ -19,6 +19,8 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+# cityscapesScripts asks for a backport that hides the standard library's own `typing`.
+	$(BIN)/python -m pip uninstall --quiet --yes typing
 	@touch $@ $(VENV)/.core
 
 demo: setup

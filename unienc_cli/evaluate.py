@@ -34,7 +34,11 @@ def eval_depth(
         "depth"
     ),
     protocol: Annotated[
-        str, typer.Option(help="synth or kitti-eigen; photometric for triplets without depth.")
+        str,
+        typer.Option(
+            help="synth, kitti-eigen or cityscapes; without depth: photometric for triplets, "
+            "odometry for poses."
+        ),
     ] = "synth",
     scale: Annotated[
         str,

@@ -13,7 +13,19 @@ from typing import Annotated
 
 import typer
 
-from unienc_cli import bench, data, doctor, evaluate, infer, prepare, presets, runs, train
+from unienc_cli import (
+    bench,
+    data,
+    doctor,
+    evaluate,
+    infer,
+    prepare,
+    prepare_kitti,
+    prepare_sets,
+    presets,
+    runs,
+    train,
+)
 from unienc_cli.console import SCHEMA, one_line
 from unienc_core.errors import UniencError
 
@@ -33,6 +45,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(prepare.app, name="prepare-data")
+prepare.app.command("cityscapes")(prepare_sets.cityscapes)
+prepare.app.command("kitti-raw")(prepare_kitti.kitti_raw)
+prepare.app.command("kitti-odometry")(prepare_kitti.kitti_odometry)
+prepare.app.command("folders")(prepare_kitti.folders)
 app.command("train-student")(train.train_student)
 app.command("eval-depth")(evaluate.eval_depth)
 app.command("infer-video")(infer.infer_video)
@@ -142,6 +158,7 @@ def main() -> None:
     """Run the command line of this process; SIGTERM stops it as Ctrl-C does."""
     # What torch's C++ logs of lost connections, with stacks, our errors say in a line.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a broken picture, likewise
     signal.signal(signal.SIGTERM, _interrupt)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries tell their developers

@@ -40,6 +40,10 @@ def synth_city(
     noise: Annotated[float, typer.Option(help="Sensor noise, sd of 0..1.", min=0)] = 0.0075,
     shadows: Annotated[bool, typer.Option(help="Cast shadows (slower).")] = False,
     seed: Seed = 0,
+    export_cityscapes: Annotated[
+        Path | None,
+        typer.Option(help="Write the same worlds here, too, as Cityscapes lays out its files."),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Processes (default: one per core).", min=1, max=MAX_WORKERS),
@@ -70,6 +74,7 @@ def synth_city(
             noise=noise,
             shadows=shadows,
             seed=seed,
+            export=export_cityscapes,
             workers=workers or (threads and min(threads, MAX_WORKERS)),
             force=force,
             dry_run=dry_run,

@@ -8,6 +8,8 @@ import av
 import cv2
 import numpy as np
 import pytest
+from cityscapes_toys import write_small_cityscapes
+from kitti_toys import write_small_kitti
 
 from unienc_cli.main import run
 
@@ -16,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The page's sizes are for people; a test asks the same for less.
 SMALLER = {"24x25": "2x4", "8x10": "1x3", "1x75": "1x4", "96x320": "64x96"}
 SMALLER["0:10"] = "0"
+SMALLER |= {"768x2048": "24x64", "192x640": "32x96", "1/8": "1/2"}
 SMALLER["camera_height=store"] = "factor=9"  # after two steps a network shows no ground
 SHORTER = ["--set", "stages.0.steps=2", "--set", "image_size=[64, 96]", "--workers", "0"]
 
@@ -76,6 +79,9 @@ def test_every_command_of_the_readme_runs(
     write_clip(tmp_path / "drive.mp4")
     write_drive(tmp_path / "monday.mp4", 0)
     write_drive(tmp_path / "tuesday.mp4", 1)
+    for split in ("train", "test"):
+        write_small_cityscapes(tmp_path / "cityscapes", split)
+    write_small_kitti(tmp_path)
     write_depths(tmp_path / "my_depths", 0.1)
     write_depths(tmp_path / "true_depths", 0.0)
     for words in commands():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from unienc_core import classes
+from unienc_core.data.sets.cityscapes_cities import missing_cities, split_cities
 
 
 def test_nineteen_classes_in_order():
@@ -45,3 +46,21 @@ def test_palettes(name, color):
     assert tuple(classes.train_palette()[label.train_id]) == color
     assert tuple(classes.id_palette()[label.id]) == color
     assert tuple(classes.train_palette()[255]) == (0, 0, 0)
+
+
+def test_splits_of_cityscapes_share_no_city():
+    train, val, test = (split_cities(split) for split in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (18, 3, 6)
+    assert len({*train, *val, *test}) == 27
+    assert val == ("frankfurt", "lindau", "munster")
+    assert split_cities("train_extra") == ()
+
+
+def test_missing_cities_are_named():
+    assert missing_cities("val", {"frankfurt", "munster"}) == [
+        "1 of the 3 cities of split val are not there: lindau"
+    ]
+    (line,) = missing_cities("train", {"aachen"})
+    assert line.endswith("not there: bochum, bremen, cologne, darmstadt and 13 more")
+    assert missing_cities("val", {"frankfurt", "lindau", "munster"}) == []
+    assert missing_cities("val", {"synthcity"}) == []

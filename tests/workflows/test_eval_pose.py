@@ -253,7 +253,7 @@ def test_what_cannot_be_scored_is_said_in_one_line(tmp_path, use, monkeypatch) -
     use(PosedPredictor(drives, broken))
     with pytest.raises(IntegrityError, match="drive-0/1: the network predicts NaN"):
         eval_depth(store, pose=True)
-    for spoilt in (np.nan, 2.0):
+    for spoilt in (np.nan, 2.0, -1.0):  # the last one mirrors
         drives = [steady(yaw(0, 1), 3)]
         drives[0][1, 0, 0] = spoilt
         use(PosedPredictor(drives))

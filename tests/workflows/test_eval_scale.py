@@ -68,6 +68,18 @@ def test_the_camera_height_scales_each_image(folders) -> None:
     assert double["metrics"]["abs_rel"] == pytest.approx(1, abs=1e-6)
 
 
+def test_the_ground_plane_stands_at_the_height_that_the_user_gives(tmp_path) -> None:
+    flat = road(2.0, wall=1e3)
+    depth = {"a": np.where(flat < 80, flat, 0)}  # nothing but road is scored
+    arguments = {
+        "predictions": write_folder(tmp_path / "predicted", {"a": flat / 9}),
+        "ground_truth": write_folder(tmp_path / "gt", depth),
+    }
+    report = eval_depth(**arguments, scale="camera_height=2", intrinsics=K_TEXT)
+    assert report["metrics"]["abs_rel"] == pytest.approx(0, abs=1e-6)
+    assert report["baselines"]["ground_plane"]["abs_rel"] == pytest.approx(0, abs=1e-6)
+
+
 def test_a_known_factor(folders) -> None:
     report = eval_depth(**folders, scale="factor=8")
     expected = np.mean([abs(1 - 8 / unit) for unit in (7, 8, 9)])

@@ -137,8 +137,9 @@ def test_thresholds_know_its_metrics(store, checkpoint, capsys):
 
 
 def test_what_makes_no_sense_is_refused(store, checkpoint, tmp_path):
-    with pytest.raises(UsageError, match="takes a store and a checkpoint"):
-        eval_depth(store, checkpoint=checkpoint, protocol="photometric", plots=tmp_path / "p")
+    for extra in ({"plots": tmp_path / "p"}, {"scale": "factor=2"}, {"kind": "disparity"}):
+        with pytest.raises(UsageError, match="takes a store and a checkpoint"):
+            eval_depth(store, checkpoint=checkpoint, protocol="photometric", **extra)
     opened = Store(store)
     spec = StoreSpec(source="toy", image_size=(64, 96), keys=standard_keys("image", "K"))
     frames = [opened.frame(0, 0, ("image", "K"))] * 2

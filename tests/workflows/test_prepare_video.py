@@ -170,12 +170,14 @@ def test_a_bad_clip_does_not_stop_the_others(film, tmp_path, capsys):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video at all")
     still = write_clip(tmp_path / "still.mp4", slide(0, 1) * 20)
+    tiny = write_clip(tmp_path / "tiny.mp4", [p[:16, :16] for p in slide(0, 20)])
     out = tmp_path / "out"
-    with pytest.raises(PartialError, match="2 of 3 clips") as caught:
-        prepare_video([broken, film, still], out, GAP)
+    with pytest.raises(PartialError, match="3 of 4 clips") as caught:
+        prepare_video([broken, tiny, film, still], out, GAP)
     assert caught.value.report is not None
     failed = {entry["path"]: entry["error"] for entry in caught.value.report["failed"]}
     assert "20 of them standing" in failed[str(still)]
+    assert "is 16x16 px, at least 32 are needed" in failed[str(tiny)]
     assert str(broken) in failed
     assert len(Store(out / "train").drives) == 3
     with pytest.raises(DataError, match="none of 2 clips"):

@@ -49,6 +49,9 @@ STANDARD_KEYS: dict[str, KeySpec] = {
     ),
     "timestamp": KeySpec(dtype="float64", unit="s", description="Time since the first frame."),
     "speed": KeySpec(dtype="float32", unit="m/s", description="Speed along the path."),
+    "yaw_rate": KeySpec(
+        dtype="float32", unit="rad/s", role="lateral", description="Turning rate, left positive."
+    ),
     "curvature": KeySpec(
         dtype="float32", unit="1/km", role="lateral", description="Path curvature, left positive."
     ),

@@ -173,10 +173,16 @@ def _canonical(content: Mapping[str, Any]) -> str:
     return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` at once, keys sorted, so that equal stores have equal bytes."""
-    text = _canonical(manifest.sealed().model_dump(mode="json"))
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write ``manifest.json`` at once, keys sorted, so that equal stores have equal bytes.
+
+    Returns:
+        The manifest as written, sealed.
+    """
+    sealed = manifest.sealed()
+    text = _canonical(sealed.model_dump(mode="json"))
     write_atomic(folder / MANIFEST_NAME, (text + "\n").encode())
+    return sealed
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -62,8 +62,9 @@ class DrivePlan:
 
 
 FrameSource = Callable[[DrivePlan], Iterable[Frame]]
-"""Frames of a drive in order; picklable when several workers are used. An attribute `attrs` of
-what it returns, plain values that are known only now, is kept with the drive."""
+"""Frames of a drive in order; picklable when several workers are used. What it returns may have
+two attributes that are known only when all frames were given: `attrs`, plain values kept with the
+drive, and `standing`, numbers of frames that are no targets since the camera stands there."""
 
 
 def shard_name(index: int) -> str:
@@ -131,6 +132,7 @@ def _write_drive(
     triplets = np.empty((0, 3), np.int32)
     if spec.kind == "drives":
         triplets = triplet_index(count, spec.gap, positions, spec.min_motion)
+        triplets = triplets[~np.isin(triplets[:, 1], list(getattr(frames, "standing", ())))]
     index = group.create_dataset("triplets", data=triplets, track_times=False)
     what = "Previous, target and next frame of each triplet."
     set_attrs(index, {"unit": "frame", "description": what})

@@ -32,6 +32,8 @@ from unienc_core.errors import UsageError
 from unienc_core.files import sha256_file
 
 Groups = Sequence[Sequence[DrivePlan]]
+Part = tuple["StoreWriter", Groups, FrameSource]
+"""A store, the drives of its shards, and what gives their frames."""
 Done = Callable[[ShardRecord], None]
 
 
@@ -113,7 +115,7 @@ class StoreWriter:
         Raises:
             ResourceError: If the disk is too small or full; what is finished stays.
         """
-        return write_all([(self, groups)], source, pool, done)
+        return write_all([(self, groups, source)], pool, done)
 
     def pending(self, groups: Groups) -> list[tuple[int, tuple[DrivePlan, ...]]]:
         """Take the next groups and return those that must be written, with their shard numbers."""
@@ -154,14 +156,13 @@ class StoreWriter:
     def _record(self, *, complete: bool) -> None:
         """Write the manifest anew, unless it says just that."""
         shards = tuple(self._records[i] for i in sorted(self._records))
-        manifest = Manifest(spec=self.spec, shards=shards, complete=complete).sealed()
-        if manifest == self._manifest:
+        manifest = Manifest(spec=self.spec, shards=shards, complete=complete)
+        if self._manifest and manifest == self._manifest.model_copy(update={"digest": ""}):
             return
         try:
-            write_manifest(self.path, manifest)
+            self._manifest = write_manifest(self.path, manifest)
         except OSError as error:
             raise resource_error(error, self.path, 0) from error
-        self._manifest = manifest
 
     def _finished(self, force: bool) -> dict[int, ShardRecord]:
         """Read what an earlier run left; refuse it, or clear it away, if it is something else."""
@@ -196,8 +197,7 @@ class StoreWriter:
 
 
 def write_all(
-    parts: Sequence[tuple[StoreWriter, Groups]],
-    source: FrameSource,
+    parts: Sequence[Part],
     pool: Pool | None = None,
     done: Done = lambda record: None,
 ) -> int:
@@ -206,19 +206,19 @@ def write_all(
     Raises:
         ResourceError: If the disk is too small or full; what is finished stays.
     """
-    jobs = [(w, index, plans) for w, groups in parts for index, plans in w.pending(groups)]
+    jobs = [(w, n, plans, src) for w, groups, src in parts for n, plans in w.pending(groups)]
     # Longest first: the last worker then has little left to do alone.
     jobs.sort(key=lambda job: -sum(plan.num_frames or 0 for plan in job[2]))
-    needed = sum(estimate_bytes(writer.spec, plans) for writer, _, plans in jobs)
+    needed = sum(estimate_bytes(writer.spec, plans) for writer, _, plans, _ in jobs)
     if jobs:
         check_space(jobs[0][0].path, needed)
-    for writer in dict.fromkeys(writer for writer, _, _ in jobs):
+    for writer in dict.fromkeys(job[0] for job in jobs):
         writer.begin()
-    arguments = [(w.path, index, w.spec, plans, source) for w, index, plans in jobs]
+    arguments = [(w.path, index, w.spec, plans, source) for w, index, plans, source in jobs]
     number = 0
     try:
         for number, record in (pool or InlinePool()).map(write_shard, arguments):
-            writer, index, _ = jobs[number]
+            writer, index = jobs[number][:2]
             writer.take(index, record)
             done(record)
     except OSError as error:

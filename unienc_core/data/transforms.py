@@ -16,10 +16,9 @@ import numpy as np
 import torch
 
 from unienc_core.data.manifest import Role
+from unienc_core.data.resample import Size, resize_image, resize_map
 from unienc_core.geometry.camera import flip_K, resize_K
 from unienc_core.presets import AugmentSpec
-
-Size = tuple[int, int]
 
 NUM_DRAWS = 7
 """Random numbers that an item uses: flip, whether to jitter, four strengths, their order."""
@@ -110,23 +109,6 @@ def jitter_images(images: Sequence[np.ndarray], jitter: Jitter) -> list[np.ndarr
     return [cv2.transform(image, matrix) for image in images]
 
 
-def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
-    """Resize an image as a network sees it, in training and afterwards alike.
-
-    It is averaged over area when it shrinks and interpolated by Lanczos otherwise.
-
-    Args:
-        image: `H W 3`, uint8, RGB.
-        size: (h, w) wanted.
-    """
-    old = (image.shape[0], image.shape[1])
-    if old == size:
-        return image
-    shrinks = size[0] <= old[0] and size[1] <= old[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4
-    return cv2.resize(image, (size[1], size[0]), interpolation=how)
-
-
 def resize_value(value: np.ndarray, role: Role, old: Size, new: Size) -> np.ndarray:
     """Resize one value with its image.
 
@@ -145,8 +127,7 @@ def resize_value(value: np.ndarray, role: Role, old: Size, new: Size) -> np.ndar
         return resize_K(torch.from_numpy(value), old, new).numpy()
     if role == "image":
         return resize_image(value, new)
-    rows, columns = (_nearest(n, m) for n, m in zip(old, new, strict=True))
-    return value[..., rows[:, None], columns[None, :]]
+    return resize_map(value, new)
 
 
 def flip_value(value: np.ndarray, role: Role, width: int) -> np.ndarray:
@@ -174,11 +155,6 @@ def to_image_tensor(images: Sequence[np.ndarray]) -> torch.Tensor:
     for image, planes in zip(images, out, strict=True):
         np.divide(image.transpose(2, 0, 1), np.float32(255), out=planes)
     return torch.from_numpy(out)
-
-
-def _nearest(old: int, new: int) -> np.ndarray:
-    """The old pixel whose centre lies nearest to that of each new pixel."""
-    return np.minimum((2 * np.arange(new) + 1) * old // (2 * new), old - 1)
 
 
 def _saturation(factor: float) -> np.ndarray:

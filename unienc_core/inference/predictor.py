@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unienc_core.checkpoint import Checkpoint, load_checkpoint, load_tensors
 from unienc_core.contracts import FeaturePyramid
-from unienc_core.data.transforms import resize_image
+from unienc_core.data.resample import resize_image
 from unienc_core.device import resolve_device, resource_errors
 from unienc_core.errors import IntegrityError, ShapeError
 from unienc_core.geometry.camera import disparity_to_depth

@@ -89,49 +89,32 @@ def scale_factor(
     depth: np.ndarray | Tensor,
     K: np.ndarray | Tensor | None = None,
     *,
-    depth_gt: np.ndarray | Tensor | None = None,
-    valid: np.ndarray | Tensor | None = None,
     seed: int = 0,
 ) -> float | None:
-    """Return what a prediction is multiplied by to be in metres.
+    """Return what a prediction is multiplied by to be in metres, where no ground truth tells.
 
     Args:
-        scale: How; a height that the data records must have been filled in.
+        scale: How, but not ``median``; a height that the data records must have been filled in.
         depth: The prediction, `H W`; 0 or not finite means that there is none.
         K: `3 3`, px, of an image of that size; needed by ``camera_height``.
-        depth_gt: `H W`, m; needed by ``median``.
-        valid: Pixels to look at, `H W`, bool; all if not given.
         seed: Of the search for the ground.
 
     Returns:
         The factor; None where no ground plane is found in the prediction.
 
     Raises:
-        UsageError: If something that the mode needs is missing.
+        UsageError: If something that the mode needs is missing, ground truth included.
     """
     if scale.mode == "none":
         return 1.0
     if scale.mode == "factor":
         return scale.value
-    mask = None if valid is None else torch.as_tensor(valid, dtype=torch.bool)
     if scale.mode == "median":
-        if depth_gt is None:
-            raise UsageError("median scaling needs ground truth; use camera_height=M or factor=F")
-        chosen = slice(None) if mask is None else mask.numpy(force=True)
-        return float(np.median(_numpy(depth_gt)[chosen]) / np.median(_numpy(depth)[chosen]))
+        raise UsageError("median scaling needs ground truth; use camera_height=M or factor=F")
     if K is None or scale.value is None:
         missing = "K" if K is None else "the camera's height"
         raise UsageError(f"scaling by camera_height needs {missing}, which is not known here")
     values = torch.as_tensor(depth).double()
     intrinsics = torch.as_tensor(K).to(values)
-    plane = fit_ground_plane(
-        backproject(values[None, None], intrinsics[None]),
-        valid=None if mask is None else mask.to(values.device)[None, None],
-        seed=seed,
-    )
+    plane = fit_ground_plane(backproject(values[None, None], intrinsics[None]), seed=seed)
     return scale.value / float(plane.height) if bool(plane.found) else None
-
-
-def _numpy(values: np.ndarray | Tensor) -> np.ndarray:
-    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
-    return array.astype(np.float64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -22,6 +23,9 @@ from unienc_core.workflows.depth_sources import DepthSample
 
 Baseline = Callable[[DepthSample], np.ndarray]
 """A sample to `H W` depth in m at the size of its ground truth; its image is never looked at."""
+
+USUAL_HEIGHT = 1.5
+"""Height of the camera above the ground, m, where neither the data nor the scale says."""
 
 HORIZON_DEPTH = 80.0
 """Depth that the ground plane has above the horizon, and at most, m."""
@@ -117,11 +121,12 @@ def make_baselines(
             1.0 / resize_disparity(disparity, sample.depth_gt.shape)
         )
     if with_ground:
-        baselines["ground_plane"] = _ground_plane_of
+        known = scale.value if scale.mode == "camera_height" else None
+        baselines["ground_plane"] = partial(_ground_plane_of, known or USUAL_HEIGHT)
     return baselines
 
 
-def _ground_plane_of(sample: DepthSample) -> np.ndarray:
+def _ground_plane_of(usual_height: float, sample: DepthSample) -> np.ndarray:
     assert sample.K is not None, "offered only where samples come with K"
     height, width = sample.depth_gt.shape
-    return ground_plane(sample.K, sample.camera_height, (height, width))
+    return ground_plane(sample.K, sample.camera_height or usual_height, (height, width))

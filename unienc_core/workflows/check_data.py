@@ -12,7 +12,8 @@ from unienc_core.contracts import Progress, Reporter
 from unienc_core.data.check_files import FileCheck, check_files, judge_files, list_images
 from unienc_core.data.check_store import DriveCheck, ShardCheck, check_shard
 from unienc_core.data.findings import Finding
-from unienc_core.data.manifest import Manifest, read_manifest
+from unienc_core.data.manifest import Manifest, StoreSpec, read_manifest
+from unienc_core.data.sets.runs import CUT_OVERLAP
 from unienc_core.data.store import is_store
 from unienc_core.data.worker_pool import Pool, make_pool
 from unienc_core.errors import DataError, Interrupted, StoreError
@@ -178,6 +179,8 @@ def _shared_pictures(checks: Sequence[_StoreCheck]) -> Iterator[Finding]:
     for (first, second), count in sorted(shared.items()):
         (check, drive), (other, twin) = drives[first], drives[second]
         same = drive.digest == twin.digest
+        if _is_meant(check, other, count, same):
+            continue
         what = "is" if same else f"shares {count} of its {twin.num_frames} pictures with"
         what += f" {'the same drive as ' if same else ''}{drive.name} of {check.path}"
         remedy = "leave one of them out"
@@ -187,6 +190,25 @@ def _shared_pictures(checks: Sequence[_StoreCheck]) -> Iterator[Finding]:
             remedy = "keep it in one split only, or what is measured there is worth nothing"
         place = f"{other.path}, drive {twin.name}"
         yield Finding("same-drive" if same else "shared-pictures", place, what, remedy)
+
+
+def _is_meant(check: _StoreCheck, other: _StoreCheck, count: int, same: bool) -> bool:
+    """Say whether pictures are shared by design: labelled frames, and pieces of one run."""
+    if check.manifest is None or other.manifest is None:
+        return False
+    spec, twin = check.manifest.spec, other.manifest.spec
+    if spec.split != twin.split:
+        return False
+    if spec.kind != twin.kind:
+        return True
+    parts = all("shard" in config for config in (spec.config, twin.config))
+    made_of_one = check is other or (parts and _but_part(spec) == _but_part(twin))
+    return made_of_one and not same and count <= CUT_OVERLAP
+
+
+def _but_part(spec: StoreSpec) -> StoreSpec:
+    config = {name: value for name, value in spec.config.items() if name != "shard"}
+    return spec.model_copy(update={"config": config})
 
 
 def _describe(check: _StoreCheck) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import Any
 from unienc_core.code_version import code_digest
 from unienc_core.metrics.depth import METRICS, MetricMean
 from unienc_core.metrics.protocols import PROTOCOLS, DepthProtocol
+from unienc_core.metrics.published import NOTE, SOURCE, published_depth
 from unienc_core.workflows.depth_scoring import DepthScores
+from unienc_core.workflows.odometry_scoring import ODOMETRY, format_odometry
 from unienc_core.workflows.photometric_scoring import PHOTOMETRIC, format_photometric
 from unienc_core.workflows.pose_scoring import PoseScores, describe_pose, pose_table
 
@@ -29,6 +31,8 @@ def make_report(
         origin: ``checkpoint``, ``seed`` and ``data``.
         pose: What was found of the camera's motion, if that was asked for.
     """
+    published = published_depth(protocol.name)
+    beside = {"source": SOURCE, "note": NOTE, "rows": list(published)}
     return {
         "schema": SCHEMA,
         "verb": "eval-depth",
@@ -43,6 +47,7 @@ def make_report(
         "subsets": _means(scores.subsets),
         "baselines": _means(scores.baselines),
         **({} if pose is None else {"pose": pose.result()}),
+        **({"published": beside} if published else {}),
     }
 
 
@@ -51,10 +56,13 @@ def _means(means: Mapping[str, MetricMean]) -> dict[str, dict[str, float | None]
 
 
 def format_table(report: Mapping[str, Any]) -> list[list[str]]:
-    """Return the cells of the table: a header, the model, its pixel groups, the baselines."""
+    """Return the cells of the table: a header, the model, its groups, baselines, published rows."""
     rows = {"model": report["metrics"]}
     rows |= {f"  {name} pixels": values for name, values in report["subsets"].items()}
     rows |= {name.replace("_", " "): values for name, values in report["baselines"].items()}
+    for row in report.get("published", {}).get("rows", ()):
+        frames = "" if row["frames"] == 1 else f", {row['frames']} frames"
+        rows[f"* {row['method']}{frames}"] = row["metrics"]
     cells = [
         [name, *("-" if values[m] is None else f"{values[m]:.3f}" for m in METRICS)]
         for name, values in rows.items()
@@ -68,7 +76,11 @@ def format_report(report: Mapping[str, Any]) -> str:
         return f"dry run: all inputs open; {report['num_images']} images would be scored"
     if report["protocol"] == PHOTOMETRIC:
         return format_photometric(report)
+    if report["protocol"] == ODOMETRY:
+        return format_odometry(report)
     lines = [*_heading(report), "", *_aligned(format_table(report))]
+    if "published" in report:
+        lines.append(f"* {report['published']['source']}: {report['published']['note']}")
     if "pose" in report:
         lines += ["", describe_pose(report["pose"]), "", *_aligned(pose_table(report["pose"]))]
     return "\n".join(lines)

@@ -11,15 +11,14 @@ from typing import Protocol
 import numpy as np
 
 from unienc_core.data.store import DriveInfo, Store
-from unienc_core.errors import IntegrityError
+from unienc_core.errors import DataError, IntegrityError
 from unienc_core.inference.predictor import EncodedFrame, Predictor
 from unienc_core.metrics.depth import Kind, to_depth
+from unienc_core.metrics.protocols import DepthProtocol
 from unienc_core.workflows.depth_files import pair_files, read_map
 from unienc_core.workflows.intrinsics import CameraRequest, given_K
 
 NEEDED_KEYS = ("image", "depth")
-CAMERA_HEIGHT = 1.5
-"""Height above the ground in m where a store does not say: that of most cars."""
 
 UNKNOWN_CAMERA = CameraRequest()
 
@@ -36,7 +35,7 @@ class DepthSample:
         image: `H W 3`, uint8 RGB, where known.
         K: `3 3`, px, of the ground truth's size, where known.
         moving: `H W`, bool, pixels of moving actors, where known.
-        camera_height: Above the ground, m.
+        camera_height: Above the ground, m, as the data records it.
         place: Drive and frame in the store it comes from.
         encoded: What the network keeps of it for pairs of frames.
     """
@@ -48,7 +47,7 @@ class DepthSample:
     image: np.ndarray | None = None
     K: np.ndarray | None = None
     moving: np.ndarray | None = None
-    camera_height: float = CAMERA_HEIGHT
+    camera_height: float | None = None
     place: tuple[int, int] | None = None
     encoded: EncodedFrame | None = None
 
@@ -73,6 +72,7 @@ class FolderSource:
         ground_truth: Folder of depth maps in m.
         kind: What the predictions hold.
         camera: What the user said of it, for maps of the ground truth's size.
+        protocol: What part of whole pictures is cut off; None for nothing.
     """
 
     def __init__(
@@ -81,10 +81,11 @@ class FolderSource:
         ground_truth: Path,
         kind: Kind,
         camera: CameraRequest = UNKNOWN_CAMERA,
+        protocol: DepthProtocol | None = None,
     ) -> None:
         self._pairs = pair_files(predictions, ground_truth)
         self._kind: Kind = kind
-        self._camera = camera
+        self._camera, self._protocol = camera, protocol
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -95,6 +96,8 @@ class FolderSource:
         for i in indices:
             name, prediction, truth = self._pairs[i]
             depth_gt, values = read_map(truth), read_map(prediction)
+            if self._protocol is not None:
+                depth_gt, values = self._protocol.trim(depth_gt), self._protocol.trim(values)
             size = (depth_gt.shape[0], depth_gt.shape[1])
             depth = to_depth(values, self._kind, size, str(prediction))
             predicted_size = (values.shape[0], values.shape[1])
@@ -148,7 +151,7 @@ class StoreSource:
                 place=(drive, index),
                 encoded=encoded,
             )
-            sample.camera_height = recorded_height(info) or CAMERA_HEIGHT
+            sample.camera_height = recorded_height(info)
             if "motion_mask" in record:
                 sample.moving = record["motion_mask"] > 0
             yield sample
@@ -157,9 +160,26 @@ class StoreSource:
 def recorded_height(drive: DriveInfo) -> float | None:
     """Return the height of the camera above the ground that a drive records, m."""
     height = drive.attrs.get("camera_height")
-    return height if isinstance(height, float) and 0 < height < math.inf else None
+    if isinstance(height, bool) or not isinstance(height, int | float):
+        return None
+    return float(height) if 0 < height < math.inf else None
 
 
 def list_frames(store: Store) -> list[tuple[int, int]]:
     """Return drive and index of every frame of a store."""
     return [(i, n) for i, drive in enumerate(store.drives) for n in range(drive.num_frames)]
+
+
+def check_pictures(store: Store, protocol: DepthProtocol) -> None:
+    """Check that a store has the part of the pictures that a protocol is about.
+
+    Raises:
+        DataError: If it has whole pictures where the protocol scores their upper part.
+    """
+    for drive in store.drives:
+        if protocol.is_whole(*drive.image_size):
+            height, width = drive.image_size
+            raise DataError(
+                f"{store.path}: drive {drive.name} holds whole pictures ({height}x{width}), but "
+                f"protocol {protocol.name} is about their upper part; prepare the store with --crop"
+            )

@@ -28,10 +28,12 @@ from unienc_core.workflows.depth_sources import (
     DepthSource,
     FolderSource,
     StoreSource,
+    check_pictures,
     list_frames,
     recorded_height,
 )
 from unienc_core.workflows.intrinsics import CameraRequest, parse_camera
+from unienc_core.workflows.odometry_scoring import ODOMETRY, eval_odometry
 from unienc_core.workflows.photometric_scoring import (
     PHOTOMETRIC,
     PHOTOMETRIC_METRICS,
@@ -52,6 +54,9 @@ __all__ = [
 ]
 
 DEFAULT_STORE = Path("data/synth-city")
+DEFAULT_SCALE, DEFAULT_KIND = "median", "depth"
+
+_WITHOUT_DEPTH = {PHOTOMETRIC: eval_photometric, ODOMETRY: eval_odometry}
 
 MAX_TRAINING_IMAGES = 4000
 """Training images that the baselines are measured on at most, evenly spread over the store."""
@@ -63,9 +68,9 @@ def eval_depth(
     checkpoint: Path | None = None,
     predictions: Path | None = None,
     ground_truth: Path | None = None,
-    kind: str = "depth",
+    kind: str = DEFAULT_KIND,
     protocol: str = "synth",
-    scale: str = "median",
+    scale: str = DEFAULT_SCALE,
     intrinsics: str | None = None,
     train_store: Path | None = None,
     plots: Path | None = None,
@@ -83,8 +88,9 @@ def eval_depth(
         predictions: Folder of predicted maps, in place of store and checkpoint.
         ground_truth: Folder of depth maps of the same names.
         kind: What `predictions` hold: ``depth`` or ``disparity``.
-        protocol: Which pixels are scored: ``synth`` or ``kitti-eigen``; or ``photometric``, for
-            triplets without depth, see `eval_photometric`.
+        protocol: Which pixels are scored: ``synth``, ``kitti-eigen`` or ``cityscapes``; or,
+            without depth, ``photometric`` for triplets, see `eval_photometric`, and ``odometry``
+            for poses, see `eval_odometry`.
         scale: How predictions are scaled; see `parse_scale`. ``camera_height=store`` takes the
             height that the store records for each drive.
         intrinsics: ``FX,FY,CX,CY`` in pixels of the ground truth, for data without K.
@@ -108,13 +114,13 @@ def eval_depth(
         IntegrityError: If the checkpoint is damaged or predicts NaN.
         ResourceError: If the pictures cannot be written, or memory runs out.
     """
-    if choose(protocol, (*PROTOCOLS, PHOTOMETRIC), "protocol") == PHOTOMETRIC:
-        extras = (predictions, ground_truth, intrinsics, train_store, plots, pose or None)
-        if any(extra is not None for extra in extras):
-            raise UsageError("protocol photometric takes a store and a checkpoint, and no more")
-        found = store or DEFAULT_STORE
-        return eval_photometric(
-            found, checkpoint, device=device, dry_run=dry_run, reporter=reporter
+    if choose(protocol, (*PROTOCOLS, *_WITHOUT_DEPTH), "protocol") in _WITHOUT_DEPTH:
+        extras = (predictions, ground_truth, intrinsics, train_store, plots)
+        changed = pose or scale != DEFAULT_SCALE or kind != DEFAULT_KIND
+        if changed or any(extra is not None for extra in extras):
+            raise UsageError(f"protocol {protocol} takes a store and a checkpoint, and no more")
+        return _WITHOUT_DEPTH[protocol](
+            store or DEFAULT_STORE, checkpoint, device=device, dry_run=dry_run, reporter=reporter
         )
     rules = PROTOCOLS[protocol]
     how = parse_scale(scale, with_store=True)
@@ -124,6 +130,8 @@ def eval_depth(
     )
     if plots is not None:
         check_plots(plots, force)
+    if choose(kind, KINDS, "kind") != DEFAULT_KIND and predictions is None:
+        raise UsageError(f"kind {kind} is about --predictions, which are not given")
     if predictions is None and ground_truth is None:
         return _eval_store(request, store or DEFAULT_STORE, checkpoint, device)
     if store is not None or checkpoint is not None:
@@ -139,6 +147,8 @@ def metric_names(protocol: str, pose: bool) -> list[str]:
     """Return the names that thresholds may be set on: metrics, and ``pose.<metric>``."""
     if protocol == PHOTOMETRIC:
         return list(PHOTOMETRIC_METRICS)
+    if protocol == ODOMETRY:
+        return list(POSE_METRICS)
     return [*METRICS, *(f"pose.{name}" for name in POSE_METRICS if pose)]
 
 
@@ -172,6 +182,7 @@ def _eval_store(
         say(f"evaluating on {path}")
     with closing(Store(path)) as opened, ExitStack() as stack:
         opened.require([*NEEDED_KEYS, *([POSE_KEY] if request.pose else [])])
+        check_pictures(opened, request.protocol)
         _check_scale(request, opened)
         training = _open_training(request, path)
         if training is not None:
@@ -201,7 +212,7 @@ def _eval_folders(
     request: _Request, predictions: Path, ground_truth: Path, kind: Kind
 ) -> dict[str, Any]:
     _check_scale(request, None)
-    source = FolderSource(predictions, ground_truth, kind, request.camera)
+    source = FolderSource(predictions, ground_truth, kind, request.camera, request.protocol)
     data = {"predictions": str(predictions), "ground_truth": str(ground_truth), "kind": kind}
     origin = {"checkpoint": None, "seed": None, "data": data}
     with ExitStack() as stack:

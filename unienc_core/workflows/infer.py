@@ -22,7 +22,7 @@ from unienc_core.inference.results import ClipFacts
 from unienc_core.inference.sinks import sink_class
 from unienc_core.inference.span import Span, parse_moment
 from unienc_core.metrics.scale import Scale, parse_scale
-from unienc_core.workflows.infer_inputs import Reading, is_plain, parse_fps
+from unienc_core.workflows.infer_inputs import Reading, is_single, parse_fps
 from unienc_core.workflows.infer_jobs import Job, check_outputs, parse_sinks, probe
 from unienc_core.workflows.infer_report import (
     describe_clip,
@@ -116,7 +116,7 @@ def infer_video(
 
     def on_failure(path: Path, error: DataError) -> None:
         failures.append({"input": str(path), "error": str(error)})
-        if len(inputs) > 1 or not is_plain(str(inputs[0])) or Path(inputs[0]).is_dir():
+        if len(inputs) > 1 or not is_single(str(inputs[0])):
             reporter.say(f"skipped: {error}")
 
     with ExitStack() as opened:

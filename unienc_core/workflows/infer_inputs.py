@@ -97,7 +97,7 @@ def expand(given: Sequence[str | Path], reading: Reading, on_failure: OnFailure)
     texts = [os.fspath(text) for text in given]
     if "" in texts:
         raise UsageError("an input is an empty name; give a video, a folder, '-' or a number")
-    pictures = [Path(text) for text in texts if is_plain(text) and _is_picture(Path(text))]
+    pictures = [Path(text) for text in texts if _is_plain(text) and _is_picture(Path(text))]
     if pictures:
         name = pictures[0].stem if len(pictures) == 1 else _folder_name(pictures[0].parent)
         yield _row(sorted(pictures, key=natural_key), name, pictures[0], reading)
@@ -133,10 +133,15 @@ def _expand_one(text: str, reading: Reading) -> Iterator[Input]:
         yield _video(path, reading)
 
 
-# `os.path` and not `Path` in these two: it takes names that no file can have.
-def is_plain(text: str) -> bool:
+# `os.path` and not `Path` in these three: it takes names that no file can have.
+def _is_plain(text: str) -> bool:
     """Whether a text names a file as it stands."""
     return text[0] != "@" and not (glob.has_magic(text) and not os.path.exists(text))  # noqa: PTH110
+
+
+def is_single(text: str) -> bool:
+    """Whether a text names one input, and not a folder, a pattern or a list of them."""
+    return _is_plain(text) and not os.path.isdir(text)  # noqa: PTH112
 
 
 def _is_picture(path: Path) -> bool:

@@ -68,20 +68,25 @@ class PoseScores:
         """Return the same source, whose frames are scored here as they pass, in order."""
         return _Watched(source, self)
 
-    def add(self, sample: DepthSample) -> None:
-        """Score the motion to a frame, if frames before it have come."""
-        assert sample.place is not None and sample.encoded is not None
-        drive, frame = sample.place
+    def add(self, name: str, place: tuple[int, int], encoded: EncodedFrame) -> None:
+        """Score the motion to a frame, if frames before it have come.
+
+        Args:
+            name: What to call it in an error.
+            place: Its drive, and its number there.
+            encoded: What the network keeps of it.
+        """
+        drive, frame = place
         if drive != self._drive:
             self._enter(drive)
-        self._recent.append(sample.encoded)
+        self._recent.append(encoded)
         if len(self._recent) <= self._gap:
             return
         try:
-            T_found = self._predictor.motion(self._recent[0], sample.encoded)
-            T_swapped = self._predictor.motion(sample.encoded, self._recent[0])
+            T_found = self._predictor.motion(self._recent[0], encoded)
+            T_swapped = self._predictor.motion(encoded, self._recent[0])
         except IntegrityError as error:
-            raise IntegrityError(f"{sample.name}: {error}") from None
+            raise IntegrityError(f"{name}: {error}") from None
         previous, current = self._T_world_camera[frame - self._gap], self._T_world_camera[frame]
         T_gt = np.linalg.inv(previous) @ current
         self._model.add_pair(T_gt, T_found)
@@ -113,10 +118,11 @@ class PoseScores:
         self._T_world_camera = self._store.column(drive, POSE_KEY)
         R = self._T_world_camera[:, :3, :3]
         whole = np.isfinite(self._T_world_camera).all()
-        if not (whole and np.allclose(R @ R.transpose(0, 2, 1), np.eye(3), atol=1e-3)):
+        rigid = whole and np.allclose(R @ R.transpose(0, 2, 1), np.eye(3), atol=1e-3)
+        if not (rigid and (np.linalg.det(R) > 0).all()):
             raise DataError(
                 f"{self._store.path}: {POSE_KEY} of drive {self._store.drives[drive].name} holds "
-                "matrices that are no rigid motions; make the store again with sound poses"
+                "matrices that are no rigid motions, or mirror; make the store with sound ones"
             )
 
     def _add_snippet(self, last: int) -> None:
@@ -138,7 +144,8 @@ class _Watched:
 
     def samples(self, indices: Iterable[int]) -> Iterator[DepthSample]:
         for sample in self._source.samples(indices):
-            self._scores.add(sample)
+            assert sample.place is not None and sample.encoded is not None
+            self._scores.add(sample.name, sample.place, sample.encoded)
             yield sample
 
 

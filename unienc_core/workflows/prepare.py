@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unienc_core.contracts import Progress, Reporter
+from unienc_core.contracts import Reporter
 from unienc_core.data.city_source import SPLITS, CitySource, city_plans, world_seed
-from unienc_core.data.manifest import ShardRecord, StoreSpec
-from unienc_core.data.shard_build import DrivePlan
-from unienc_core.data.store_folder import (
-    check_space,
-    estimate_bytes,
-    existing_manifest,
-)
-from unienc_core.data.store_writer import StoreWriter, write_all
-from unienc_core.data.worker_pool import make_pool
-from unienc_core.errors import Interrupted, ResourceError, UsageError
-from unienc_core.files import check_writable
+from unienc_core.errors import Interrupted, UsageError
 from unienc_core.machine import available_cores
 from unienc_core.workflows.contact_sheet import write_contact_sheet
+from unienc_core.workflows.export_city import check_export, export_city
 from unienc_core.workflows.inspect_data import describe_one
+from unienc_core.workflows.store_jobs import StoreJob, check_stores, write_stores
 
 DEMO_SPLITS: Mapping[str, tuple[int, int]] = {"train": (24, 25), "val": (8, 10), "test": (1, 75)}
 """Drives x frames of each split: enough to see depth being learnt."""
@@ -41,6 +31,7 @@ def prepare_synth_city(
     noise: float = 0.0075,
     shadows: bool = False,
     seed: int = 0,
+    export: Path | None = None,
     workers: int | None = None,
     force: bool = False,
     dry_run: bool = False,
@@ -60,14 +51,15 @@ def prepare_synth_city(
         noise: Standard deviation of the sensor noise, image values being 0..1.
         shadows: Whether the sun casts shadows.
         seed: Which worlds.
+        export: Folder to write the same worlds to in the layout of Cityscapes; see `export_city`.
         workers: Processes; None for one per core.
         force: Start over where a split holds a store of other settings.
         dry_run: Check settings, folders and disk space, and render nothing.
         reporter: Progress in frames, and remarks.
 
     Returns:
-        Plain data: ``out``, ``rendered`` (frames), ``seconds``, ``contact_sheet`` and ``stores``,
-        as `describe_store` has them.
+        Plain data: ``out``, ``rendered`` (frames), ``seconds``, ``contact_sheet``, ``stores``,
+        as `describe_store` has them, and ``export``, as `export_city` returns it, or None.
 
     Raises:
         UsageError: If the settings make no sense, or a store of other settings is there.
@@ -78,35 +70,42 @@ def prepare_synth_city(
     splits = dict(DEMO_SPLITS if splits is None else splits)
     source = CitySource(image_size, supersample, noise, shadows)
     _check(source, splits, seed, workers)
-    job = _Job(
-        source,
-        {split: source.spec(split, seed, *counts) for split, counts in splits.items()},
-        {split: city_plans(split, seed, *counts) for split, counts in splits.items()},
-    )
+    jobs = [
+        StoreJob(
+            out / split,
+            source.spec(split, seed, *counts),
+            source,
+            tuple((plan,) for plan in city_plans(split, seed, *counts)),
+        )
+        for split, counts in splits.items()
+    ]
+    if export is not None:
+        check_export(export, force)
     if dry_run:
-        _check_target(job, out, force)
+        check_stores(jobs, out, force)
         return {"out": str(out), "dry_run": True, "rendered": 0, "stores": []}
-    started = time.monotonic()
+    started, workers = time.monotonic(), workers or available_cores()
+    folders, exported = [job.folder for job in jobs], None
     try:
-        rendered = _render(job, out, workers or available_cores(), force, reporter)
+        rendered = write_stores(jobs, "render", workers, force, reporter)
+        seconds = time.monotonic() - started
+        if export is not None:
+            exported = export_city(folders, export, workers=workers, force=force, reporter=reporter)
     except KeyboardInterrupt:
         raise Interrupted(f"{out}: interrupted; the same command goes on from here") from None
-    folders = [out / split for split in splits]
     sheet = out / CONTACT_SHEET
     if rendered or not sheet.exists():
-        try:
-            write_contact_sheet(sheet, folders)
-        except OSError as error:
-            raise ResourceError(f"{sheet}: cannot be written ({error.strerror})") from error
+        write_contact_sheet(sheet, folders)
     else:
         reporter.say(f"{out} is complete already: nothing to do")
     return {
         "out": str(out),
         "dry_run": False,
         "rendered": rendered,
-        "seconds": round(time.monotonic() - started, 2),
+        "seconds": round(seconds, 2),
         "contact_sheet": str(sheet),
         "stores": [describe_one(folder) for folder in folders],
+        "export": exported,
     }
 
 
@@ -126,6 +125,12 @@ def format_report(report: dict[str, Any]) -> str:
             f"rendered {report['rendered']} frames in {report['seconds']:.1f} s ({rate:.1f} a s)"
         )
     lines.append(f"contact sheet: {report['contact_sheet']}")
+    if report["export"] is not None:
+        found = report["export"]
+        lines.append(
+            f"{found['path']}: the same {found['frames']} frames as Cityscapes has them, "
+            f"{found['annotated']} of them annotated"
+        )
     return "\n".join(lines)
 
 
@@ -138,19 +143,6 @@ def _figures(store: dict[str, Any]) -> str:
         f"{depth['valid']:.0%}, speed {speed['min']:.1f}..{speed['max']:.1f} m/s, "
         f"{moving:.1%} moving pixels"
     )
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is to be there in the end: a store per split."""
-
-    source: CitySource
-    specs: dict[str, StoreSpec]
-    plans: dict[str, list[DrivePlan]]
-
-    @property
-    def num_frames(self) -> int:
-        return sum(plan.num_frames or 0 for plans in self.plans.values() for plan in plans)
 
 
 def _check(
@@ -169,42 +161,3 @@ def _check(
         if drives < 1 or frames < 1:
             raise UsageError(f"split {split}: {drives} drives of {frames} frames, expected >= 1")
         source.config(world_seed(seed, split, drives - 1), frames)
-
-
-def _check_target(job: _Job, out: Path, force: bool) -> None:
-    """Fail where the real run would, and change nothing."""
-    needed = 0
-    check_writable(out)
-    for split, spec in job.specs.items():
-        if existing_manifest(out / split, spec, force=force) is None:
-            needed += estimate_bytes(spec, job.plans[split])
-    check_space(out, needed)
-
-
-def _render(job: _Job, out: Path, workers: int, force: bool, reporter: Reporter) -> int:
-    """Render what is missing; return how many frames that was."""
-    with ExitStack() as stack:
-        # All locks and old stores first: what is refused is refused before anything is rendered.
-        writers = [
-            stack.enter_context(StoreWriter(out / split, spec, force=force))
-            for split, spec in job.specs.items()
-        ]
-        kept = sum(
-            drive.num_frames
-            for writer in writers
-            for shard in writer.finished.values()
-            for drive in shard.drives
-        )
-        if 0 < kept < job.num_frames:
-            reporter.say(f"{out}: {kept} of {job.num_frames} frames are there already")
-        done = kept
-
-        def report(record: ShardRecord) -> None:
-            nonlocal done
-            done += sum(drive.num_frames for drive in record.drives)
-            reporter.progress(Progress("render", done, job.num_frames, "frame"))
-
-        pool = stack.enter_context(make_pool(workers if kept < job.num_frames else 1))
-        groups = [[[plan] for plan in plans] for plans in job.plans.values()]
-        write_all(list(zip(writers, groups, strict=True)), job.source, pool, report)
-    return done - kept

@@ -1,0 +1,1 @@
+"""Adapters: data sets as people have them on disk, listed and read into the keys of a store."""

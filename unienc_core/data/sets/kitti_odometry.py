@@ -1,0 +1,258 @@
+"""KITTI's odometry sequences as they lie on disk: grey or colour pictures, and their poses.
+
+This module runs in worker processes and imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from unienc_core.data.keys import standard_keys
+from unienc_core.data.manifest import StoreSpec
+from unienc_core.data.picture_motion import STANDING
+from unienc_core.data.resample import Size
+from unienc_core.data.sets.folder_frames import numbered_files
+from unienc_core.data.sets.kitti_calibration import (
+    FPS,
+    KITTI_SIZE,
+    KittiCamera,
+    camera_from_projection,
+    entry,
+    read_calibration,
+)
+from unienc_core.data.sets.listing import Listing, StorePlan, listing_digest, missing_tree
+from unienc_core.data.sets.pictures import picture_size, whole_view
+from unienc_core.data.sets.runs import cut, runs
+from unienc_core.data.sets.sequence import MIN_DISTANCE, SequenceFrames, most_frames
+from unienc_core.data.sets.settings import check_settings
+from unienc_core.data.sets.spans import from_spans, to_spans
+from unienc_core.data.shard_build import DrivePlan
+from unienc_core.errors import DataError, UsageError
+
+TEST_SEQUENCES = frozenset({"09", "10"})
+"""What the odometry protocol of Zhou et al. (CVPR 2017) tests on; they train on 00 to 08."""
+
+TREE = (
+    "sequences/<name>/calib.txt",
+    "sequences/<name>/image_2/<frame>.png (colour) or image_0 (grey)",
+    "poses/<name>.txt (00 to 10 have them)",
+)
+CAMERAS = (2, 3, 0, 1)
+"""In the order they are looked for: colour before grey, left before right."""
+
+MAX_POSES_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class OdometryRequest:
+    """What is wanted of the odometry set.
+
+    Attributes:
+        split: Name of the store.
+        sequences: ``train`` (all but 09 and 10), ``test`` (09 and 10), ``all``, or names,
+            separated by commas.
+        cameras: In the order they are looked for; 0 and 1 are grey, 2 and 3 colour. The first
+            that a sequence has is taken.
+        image_size: (h, w) to store; None for that of the pictures.
+        gap: Frames between a target and each of its sources.
+        min_distance: Least way of the camera from target to source, in m, where poses tell it.
+        min_motion: Least apparent motion, in widths of the picture, where there are none.
+        image_encoding: Of the stored pictures.
+    """
+
+    split: str = "train"
+    sequences: str = "train"
+    cameras: tuple[int, ...] = CAMERAS
+    image_size: Size | None = KITTI_SIZE
+    gap: int = 1
+    min_distance: float = MIN_DISTANCE
+    min_motion: float = STANDING
+    image_encoding: Literal["png", "jpeg"] = "jpeg"
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        check_settings(self.split, self.image_size, self.gap, self.min_motion)
+
+
+def list_kitti_odometry(root: Path, request: OdometryRequest) -> Listing:
+    """List what the odometry sequences in a folder become: a store of triplets, with poses.
+
+    Raises:
+        UsageError: If the request names sequences that are not there.
+        DataError: If the folder holds no odometry sequence, or no triplet of what was asked for.
+    """
+    listing = Listing(root)
+    names = sorted(path.parent.name for path in root.glob("sequences/*/calib.txt"))
+    if not names:
+        raise missing_tree(root, "KITTI odometry", TREE)
+    chosen = _choose(request.sequences, names, root)
+    if request.sequences == "train":
+        listing.drop("sequence that the odometry protocol tests on", sorted({*names} - {*chosen}))
+    without = [name for name in chosen if not poses_file(root, name).is_file()]
+    if without:
+        listing.remarks.append(
+            f"{len(without)} of {len(chosen)} sequences have no {poses_file(root, without[0])}: "
+            "no poses; standing cameras are told by the pictures"
+        )
+    plans = [plan for name in chosen for plan in _plan(root, name, request, listing)]
+    if not plans:
+        gone = "; ".join(f"{len(found)}: {why}" for why, found in listing.dropped.items())
+        raise DataError(f"{root}: no triplet is left ({gone or 'no frame'})")
+    poses = () if without else ("T_world_camera",)
+    keys = standard_keys("image", "K", "timestamp", *poses, image_encoding=request.image_encoding)
+    spec = StoreSpec(
+        source="kitti-odometry",
+        split=request.split,
+        image_size=plans[0].image_size or KITTI_SIZE,
+        keys=keys,
+        fps=FPS / request.gap,
+        min_motion=0.0 if without else request.min_distance,
+        config={
+            "frames": listing_digest(plans),
+            "gap": request.gap,
+            "min_motion": request.min_motion if without else None,
+        },
+    )
+    source = OdometryTriplets(root, request.image_size, request.min_motion, not without)
+    listing.stores.append(StorePlan(request.split, spec, tuple(plans), source))
+    return listing
+
+
+def _choose(choice: str, known: Sequence[str], root: Path) -> list[str]:
+    parts = {
+        "train": [name for name in known if name not in TEST_SEQUENCES],
+        "test": [name for name in known if name in TEST_SEQUENCES],
+        "all": list(known),
+    }
+    names = parts.get(choice) or sorted({part.strip() for part in choice.split(",")})
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"--sequences {name}: not in {root / 'sequences'}, which has "
+                f"{', '.join(known[:12])}; expected train, test, all, or such names"
+            )
+    return names
+
+
+def _plan(root: Path, name: str, request: OdometryRequest, listing: Listing) -> list[DrivePlan]:
+    folder = root / "sequences" / name
+    cameras = request.cameras
+    found = ((camera, *numbered_files(folder / f"image_{camera}", _SUFFIXES)) for camera in cameras)
+    camera, suffix, frames = next(filter(lambda item: item[2], found), (None, "", frozenset()))
+    if camera is None:
+        wanted = " or ".join(f"image_{number}" for number in cameras)
+        listing.drop(f"sequence without pictures in {wanted}", [name])
+        return []
+    on_disk = picture_size(_picture(folder, camera, min(frames), suffix))
+    size = request.image_size or on_disk
+    found_runs = runs(frames, request.gap)
+    listing.drop(
+        f"frame without one {request.gap} before and one after it near",
+        [f"{name}/{n}" for n in sorted(frames - {n for run in found_runs for n in run})],
+    )
+    return [
+        DrivePlan(
+            f"{name}_image_{camera}_{part[0]:06d}",
+            len(part),
+            size,
+            {"sequence": name, "camera": camera, "suffix": suffix, "frames": to_spans(part)},
+        )
+        for run in found_runs
+        for part in cut(run, most_frames(size))
+    ]
+
+
+_SUFFIXES = (".png", ".jpg")
+
+
+def _picture(folder: Path, camera: int, frame: int, suffix: str) -> Path:
+    return folder / f"image_{camera}" / f"{frame:06d}{suffix}"
+
+
+def poses_file(root: Path, name: str) -> Path:
+    """Return where the poses of a sequence lie."""
+    return root / "poses" / f"{name}.txt"
+
+
+def read_poses(path: Path) -> np.ndarray:
+    """Read a file of rows of 12 numbers.
+
+    Returns:
+        T_world_camera of camera 0, `n 4 4`, m.
+
+    Raises:
+        DataError: If it is missing, or a row is no motion.
+    """
+    try:
+        if path.stat().st_size > MAX_POSES_BYTES:
+            raise DataError(f"{path}: larger than {MAX_POSES_BYTES} bytes, no file of poses")
+        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+        values = np.array([[float(word) for word in row] for row in rows if row])
+    except (OSError, ValueError) as error:
+        line = " ".join(str(error).split())
+        raise DataError(f"{path}: no poses can be read ({line})") from None
+    if values.ndim != 2 or values.shape[1] != 12 or not np.isfinite(values).all():
+        raise DataError(f"{path}: found {values.shape} numbers, expected rows of 12 (3x4)")
+    T_world_camera = np.tile(np.eye(4), (len(values), 1, 1))
+    T_world_camera[:, :3] = values.reshape(-1, 3, 4)
+    R = T_world_camera[:, :3, :3]
+    off = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
+    if off.max() > 1e-3:
+        raise DataError(f"{path}, row {int(off.argmax()) + 1}: no rotation; the file is damaged")
+    return T_world_camera
+
+
+def read_odometry_camera(path: Path, camera: int) -> KittiCamera:
+    """Read one camera of a sequence's ``calib.txt``."""
+    projection = entry(read_calibration(path), f"P{camera}", (3, 4), path)
+    return camera_from_projection(projection, None, path)
+
+
+@dataclass(frozen=True)
+class OdometryTriplets:
+    """Reads the runs of odometry sequences.
+
+    Attributes:
+        root: Folder of ``sequences`` and ``poses``.
+        image_size: (h, w) to store; None for that of the pictures.
+        min_motion: Least apparent motion, in widths of the picture, where poses are not used.
+        with_poses: Whether poses are read.
+    """
+
+    root: Path
+    image_size: Size | None
+    min_motion: float
+    with_poses: bool
+
+    def __call__(self, plan: DrivePlan) -> SequenceFrames:
+        """Return the frames of a plan."""
+        name, suffix = str(plan.attrs["sequence"]), str(plan.attrs["suffix"])
+        number, frames = int(plan.attrs["camera"] or 0), from_spans(str(plan.attrs["frames"]))
+        folder = self.root / "sequences" / name
+        pictures = [_picture(folder, number, frame, suffix) for frame in frames]
+        camera = read_odometry_camera(folder / "calib.txt", number)
+        poses = None
+        if self.with_poses:
+            poses = {"T_world_camera": self._poses(name, frames, camera)}
+        return SequenceFrames(
+            pictures,
+            whole_view(picture_size(pictures[0]), self.image_size),
+            camera.K,
+            (np.array(frames) - frames[0]) / FPS,
+            poses,
+            min_motion=0.0 if self.with_poses else self.min_motion,
+        )
+
+    def _poses(self, name: str, frames: Sequence[int], camera: KittiCamera) -> np.ndarray:
+        path = poses_file(self.root, name)
+        T_world_reference = read_poses(path)
+        if frames[-1] >= len(T_world_reference):
+            raise DataError(
+                f"{path}: {len(T_world_reference)} poses, but the sequence has frame {frames[-1]}"
+            )
+        return T_world_reference[frames] @ np.linalg.inv(camera.T_camera_reference)

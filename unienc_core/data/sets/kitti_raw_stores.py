@@ -1,0 +1,246 @@
+"""What drives of KITTI raw become: a store of triplets, and one of labelled images.
+
+This module runs in worker processes and imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from unienc_core.data.keys import standard_keys
+from unienc_core.data.manifest import Attribute, KeySpec, StoreSpec
+from unienc_core.data.picture_motion import STANDING
+from unienc_core.data.resample import Size
+from unienc_core.data.sets.folder_frames import numbered_files
+from unienc_core.data.sets.kitti_calibration import FPS, KITTI_SIZE
+from unienc_core.data.sets.kitti_raw_source import (
+    RECORD_FOLDER,
+    SCAN_FOLDER,
+    DepthKind,
+    RawLabelled,
+    RawTriplets,
+)
+from unienc_core.data.sets.listing import Listing, StorePlan, listing_digest
+from unienc_core.data.sets.runs import cut, runs
+from unienc_core.data.sets.sequence import MIN_DISTANCE, MOST_LABELLED, most_frames
+from unienc_core.data.sets.settings import check_settings
+from unienc_core.data.sets.spans import to_spans
+from unienc_core.data.sets.velodyne import DepthConvention
+from unienc_core.data.shard_build import DrivePlan
+
+_OXTS_KEYS = ("T_world_camera", "speed", "yaw_rate", "curvature")
+
+
+@dataclass(frozen=True)
+class RawRequest:
+    """What is wanted of KITTI raw.
+
+    Attributes:
+        split: Name of the store.
+        frames: Split file; None for all frames of `drives`.
+        drives: ``train`` (all but those of the Eigen split's test images), ``test`` (those),
+            ``all``, or names, separated by commas.
+        cameras: Of 2 (left) and 3 (right).
+        image_size: (h, w) of the triplets; None for that of the pictures.
+        gap: Frames between a target and each of its sources.
+        min_distance: Least way of the camera from target to source, in m, where OXTS tells it;
+            None for `MIN_DISTANCE`, or 0 with a split file, which is taken as it is.
+        min_motion: Least apparent motion, in widths of the picture, where it does not; None alike.
+        depth: Where the depth of labelled images comes from; None for no such store.
+        convention: What the depth of a LiDAR scan means.
+        annotated: Folder of annotated depth maps; None for the root.
+        image_encoding: Of the stored pictures.
+    """
+
+    split: str = "train"
+    frames: Path | None = None
+    drives: str = "train"
+    cameras: tuple[int, ...] = (2, 3)
+    image_size: Size | None = KITTI_SIZE
+    gap: int = 1
+    min_distance: float | None = None
+    min_motion: float | None = None
+    depth: DepthKind | None = None
+    convention: DepthConvention = "camera-z"
+    annotated: Path | None = None
+    image_encoding: Literal["png", "jpeg"] = "jpeg"
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        check_settings(self.split, self.image_size, self.gap, self.min_motion or 0.0)
+
+    def least(self, asked: float | None, usual: float) -> float:
+        """Return the limit below which a camera counts as standing."""
+        if asked is None:
+            return usual if self.frames is None else 0.0
+        return asked
+
+
+@dataclass(frozen=True)
+class CameraDrive:
+    """One camera of a drive, and which of its frames are wanted.
+
+    Attributes:
+        drive: ``2011_09_26_drive_0001``.
+        folder: Of the drive, relative to the root.
+        camera: 2 or 3.
+        suffix: Of the pictures.
+        present: Numbers of the frames there are.
+        wanted: Those that may be targets, or labelled.
+        image_size: (h, w) of the pictures.
+    """
+
+    drive: str
+    folder: str
+    camera: int
+    suffix: str
+    present: frozenset[int]
+    wanted: frozenset[int]
+    image_size: Size
+
+    @property
+    def label(self) -> str:
+        """What it is called in reports."""
+        return f"{self.drive}/image_{self.camera:02d}"
+
+    def plan(self, frames: Sequence[int], size: Size | None, **attrs: Attribute) -> DrivePlan:
+        """Return the drive of a store that some of its frames become."""
+        return DrivePlan(
+            f"{self.drive}_image_{self.camera:02d}_{frames[0]:010d}",
+            len(frames),
+            size,
+            attrs={
+                "folder": self.folder,
+                "camera": self.camera,
+                "suffix": self.suffix,
+                "frames": to_spans(frames),
+                **attrs,
+            },
+        )
+
+
+def add_triplets(listing: Listing, views: Sequence[CameraDrive], request: RawRequest) -> None:
+    """Add the store of triplets, unless no frame has both its neighbours."""
+    with_oxts = _all_have_records(listing, views)
+    plans: list[DrivePlan] = []
+    for view in views:
+        plans += _runs_of(view, request, listing)
+    if not plans:
+        return
+    min_motion = request.least(request.min_motion, STANDING)
+    keys = standard_keys(
+        "image",
+        "K",
+        "timestamp",
+        *(_OXTS_KEYS if with_oxts else ()),
+        image_encoding=request.image_encoding,
+    )
+    spec = StoreSpec(
+        source="kitti-raw",
+        split=request.split,
+        image_size=request.image_size or views[0].image_size,
+        keys=keys,
+        fps=FPS / request.gap,
+        min_motion=request.least(request.min_distance, MIN_DISTANCE) if with_oxts else 0.0,
+        config={
+            "frames": listing_digest(plans),
+            "gap": request.gap,
+            "min_motion": None if with_oxts else min_motion,
+        },
+    )
+    source = RawTriplets(listing.root, request.image_size, min_motion, with_oxts)
+    listing.stores.append(StorePlan(request.split, spec, tuple(plans), source))
+
+
+def _runs_of(view: CameraDrive, request: RawRequest, listing: Listing) -> list[DrivePlan]:
+    gap, size = request.gap, request.image_size or view.image_size
+    whole = {n for n in view.wanted if {n - gap, n + gap} <= view.present}
+    needed = {near for n in whole for near in (n - gap, n, n + gap)}
+    # The ends of a drive are sources, and nothing is lost unless a list wants them as targets.
+    used = needed if view.wanted == view.present else whole
+    listing.drop(
+        f"no frame {gap} before or after it",
+        [f"{view.label}/{n}" for n in sorted(view.wanted - used)],
+    )
+    plans: list[DrivePlan] = []
+    for run in runs(needed, gap):
+        for frames in cut(run, most_frames(size)):
+            inside = set(frames[1:-1])
+            restricted = {} if inside <= whole else {"targets": to_spans(inside & whole)}
+            plans.append(view.plan(frames, size, **restricted))
+    return plans
+
+
+def _all_have_records(listing: Listing, views: Sequence[CameraDrive]) -> bool:
+    without = []
+    for view in views:
+        _, records = numbered_files(listing.root / view.folder / RECORD_FOLDER, (".txt",))
+        if not view.present <= records:
+            without.append(view.drive)
+    if without:
+        listing.remarks.append(
+            f"{len(set(without))} of {len({v.drive for v in views})} drives lack OXTS records "
+            f"({without[0]}, ...): no poses, speed and turning; standing cameras are told by the "
+            "pictures"
+        )
+    return not without
+
+
+def add_labelled(listing: Listing, views: Sequence[CameraDrive], request: RawRequest) -> None:
+    """Add the store of images with the depth asked for, at their own size, as they are scored."""
+    assert request.depth is not None
+    annotated = request.annotated or listing.root
+    plans: list[DrivePlan] = []
+    for view in views:
+        folder = _depth_folder(listing.root, annotated, view, request.depth)
+        suffix = ".bin" if request.depth == "velodyne" else ".png"
+        _, known = numbered_files(folder, (suffix,)) if folder else ("", frozenset[int]())
+        listing.drop(
+            f"no {request.depth} depth", [f"{view.label}/{n}" for n in sorted(view.wanted - known)]
+        )
+        extra: dict[str, Attribute] = {}
+        if folder and request.depth == "annotated":
+            extra["depth_folder"] = folder.relative_to(annotated).as_posix()
+        frames = sorted(view.wanted & known)
+        for start in range(0, len(frames), MOST_LABELLED):
+            part = frames[start : start + MOST_LABELLED]
+            plans.append(view.plan(part, view.image_size, **extra))
+    if not plans:
+        where = annotated if request.depth == "annotated" else listing.root
+        listing.remarks.append(f"{where}: no {request.depth} depth of these frames is there")
+        return
+    keys = standard_keys("image", "K", image_encoding=request.image_encoding)
+    spec = StoreSpec(
+        kind="images",
+        source="kitti-raw",
+        split=request.split,
+        image_size=views[0].image_size,
+        keys={**keys, "depth": depth_key(request.depth, request.convention)},
+        config={"frames": listing_digest(plans)},
+    )
+    source = RawLabelled(listing.root, request.depth, request.convention, annotated)
+    listing.stores.append(StorePlan(f"{request.split}-labelled", spec, tuple(plans), source))
+
+
+def depth_key(kind: DepthKind, convention: DepthConvention) -> KeySpec:
+    """Declare the depth of KITTI's LiDAR, saying what it means."""
+    meaning = "along the optical axis"
+    if kind == "velodyne" and convention == "velodyne-x":
+        meaning = "ahead of the LiDAR"
+    text = f"Distance {meaning}; 0 where none was measured."
+    source = "KITTI annotated depth" if kind == "annotated" else f"LiDAR scan, {convention}"
+    key = standard_keys("depth")["depth"]
+    return key.model_copy(update={"description": text, "provenance": source})
+
+
+def _depth_folder(root: Path, annotated: Path, view: CameraDrive, kind: DepthKind) -> Path | None:
+    if kind == "velodyne":
+        return root / view.folder / SCAN_FOLDER
+    drive = Path(view.folder).name
+    inside = f"proj_depth/groundtruth/image_{view.camera:02d}"
+    places = [annotated / part / drive / inside for part in ("train", "val", ".")]
+    places.append(annotated / view.folder / inside)
+    return next((place for place in places if place.is_dir()), None)

@@ -1,0 +1,192 @@
+"""`prepare-data` of data sets on disk: a listing of any adapter becomes stores and a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from unienc_core.contracts import Reporter
+from unienc_core.data.manifest import StoreSpec
+from unienc_core.data.sets.listing import Listing, StorePlan
+from unienc_core.data.shard_build import DrivePlan
+from unienc_core.data.store_folder import estimate_bytes
+from unienc_core.errors import Interrupted, UsageError
+from unienc_core.machine import available_cores
+from unienc_core.workflows.contact_sheet import write_contact_sheet
+from unienc_core.workflows.inspect_data import describe_one
+from unienc_core.workflows.store_jobs import StoreJob, check_stores, write_stores
+
+SHARD_BYTES = 16 << 20
+"""Drives are put together into shards of about this size: a shard is built in memory."""
+
+
+def prepare_set(
+    listing: Listing,
+    out: Path,
+    *,
+    part: tuple[int, int] | None = None,
+    workers: int | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Make the stores of a listing in ``out/<name>``, with a report and a contact sheet.
+
+    What is finished is never made again: a repeated call does nothing, and one after a kill goes
+    on where that stopped and ends in the same bytes. The bytes do not depend on `workers`.
+
+    Args:
+        listing: What an adapter found on the disk.
+        out: Folder of the stores.
+        part: (I, N): make the I-th of N equal parts of each store only, in ``out/<name>-I-of-N``;
+            I counts from 1.
+        workers: Processes; None for one per core.
+        force: Start over where a folder holds another store.
+        dry_run: Check folders and disk space, and read no picture.
+        reporter: Progress in frames, and remarks.
+
+    Returns:
+        Plain data: ``root``, ``out``, ``dry_run``, ``remarks``, ``dropped`` (reason, count,
+        examples), ``stored`` (frames), ``seconds``, ``contact_sheet``, ``planned`` (name, drives
+        and frames of each store) and ``stores``, as `describe_store` has them.
+
+    Raises:
+        UsageError: If a part is empty, or a store of other settings is there.
+        DataError: If a file cannot be read.
+        ResourceError: If the disk is full or the folder cannot be written.
+        Interrupted: On Ctrl-C.
+    """
+    reporter = reporter or Reporter()
+    for line in listing.remarks:
+        reporter.say(line)
+    plans = _parts(listing, part, reporter) if part else listing.stores
+    jobs = [
+        StoreJob(out / p.name, p.spec, p.source, tuple(_groups(p.spec, p.drives))) for p in plans
+    ]
+    report = {
+        "root": str(listing.root),
+        "out": str(out),
+        "dry_run": dry_run,
+        "remarks": list(listing.remarks),
+        "dropped": listing.dropped_report(),
+        "planned": [
+            {"name": p.name, "num_drives": len(p.drives), "num_frames": p.num_frames} for p in plans
+        ],
+        "stored": 0,
+        "stores": [],
+    }
+    if dry_run:
+        check_stores(jobs, out, force)
+        return report
+    started = time.monotonic()
+    try:
+        stored = write_stores(jobs, "store", workers or available_cores(), force, reporter)
+    except KeyboardInterrupt:
+        raise Interrupted(f"{out}: interrupted; the same command goes on from here") from None
+    sheet = out / f"contact-sheet-{plans[0].name}.png"
+    if stored or not sheet.exists():
+        write_contact_sheet(sheet, [job.folder for job in jobs])
+    else:
+        reporter.say(f"{out} is complete already: nothing to do")
+    return {
+        **report,
+        "stored": stored,
+        "seconds": round(time.monotonic() - started, 2),
+        "contact_sheet": str(sheet),
+        "stores": [describe_one(job.folder) for job in jobs],
+    }
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """Return the report as text for people."""
+    if report["dry_run"]:
+        planned = ", ".join(
+            f"{p['name']} of {p['num_frames']} frames in {p['num_drives']} drives"
+            for p in report["planned"]
+        )
+        return "\n".join([f"{report['out']}: would hold {planned}", *_dropped(report)])
+    lines = [line for store in report["stores"] for line in _store_lines(store)]
+    lines += _dropped(report)
+    if report["stored"]:
+        rate = report["stored"] / max(report["seconds"], 1e-9)
+        lines.append(
+            f"stored {report['stored']} frames in {report['seconds']:.1f} s ({rate:.1f} a s)"
+        )
+    lines.append(f"contact sheet: {report['contact_sheet']}")
+    exported = {key: found for key, found in report.items() if key.startswith("exported_")}
+    for key, found in exported.items():
+        lines.append(f"{key.removeprefix('exported_')}: {found['made']} written to {found['path']}")
+    return "\n".join(lines)
+
+
+def _store_lines(store: dict[str, Any]) -> Iterator[str]:
+    images = f"{store['num_frames']} images"
+    if store["kind"] == "drives":
+        images = (
+            f"{store['num_drives']} drives, {store['num_frames']} frames, "
+            f"{store['num_triplets']} triplets"
+        )
+        if store["num_triplets_dropped"]:
+            images += f" ({store['num_triplets_dropped']} more left out: standing, or not listed)"
+    height, width = store["image_size"]
+    yield f"{store['path']}: {images}, {height}x{width}, {store['num_bytes'] / 1e6:.1f} MB"
+    if store["intrinsics"]:
+        entries = store["intrinsics"].items()
+        yield "  " + ", ".join(_span(name, low, high, "px") for name, (low, high) in entries)
+    for name, found in store["ranges"].items():
+        unit = store["keys"][name]["unit"]
+        if found["min"] is None:
+            yield f"  {name}: nothing known"
+        else:
+            span = _span(name, found["min"], found["max"], unit)
+            yield f"  {span}, known on {found['valid']:.0%}"
+
+
+def _span(name: str, low: float, high: float, unit: str) -> str:
+    values = f"{low:.5g}" if low == high else f"{low:.5g}..{high:.5g}"
+    return f"{name} {values} {unit}".rstrip()
+
+
+def _dropped(report: dict[str, Any]) -> Iterator[str]:
+    for entry in report["dropped"]:
+        examples = ", ".join(entry["examples"])
+        yield f"left out, {entry['reason']}: {entry['count']} ({examples})"
+
+
+def _parts(listing: Listing, part: tuple[int, int], reporter: Reporter) -> list[StorePlan]:
+    """Return a part (number from 1, count) of equal parts of each store, as stores of their own."""
+    number, count = part
+    if not 1 <= number <= count:
+        raise UsageError(f"--shard {number}/{count}: expected I/N with I in 1..N")
+    found: list[StorePlan] = []
+    for plan in listing.stores:
+        total = len(plan.drives)
+        drives = plan.drives[(number - 1) * total // count : number * total // count]
+        if not drives:
+            reporter.say(
+                f"{plan.name}: no drive in part {number} of {count}, it has {total} in all"
+            )
+            continue
+        config = {**plan.spec.config, "shard": f"{number}/{count}"}
+        spec = plan.spec.model_copy(update={"config": config})
+        found.append(StorePlan(f"{plan.name}-{number}-of-{count}", spec, drives, plan.source))
+    if not found:
+        raise UsageError(f"--shard {number}/{count}: no store has so many drives; use a smaller N")
+    return found
+
+
+def _groups(spec: StoreSpec, drives: Sequence[DrivePlan]) -> Iterator[tuple[DrivePlan, ...]]:
+    """Put drives together into shards, always in the same way."""
+    group: list[DrivePlan] = []
+    filled = 0
+    for drive in drives:
+        needed = estimate_bytes(spec, [drive])
+        if group and filled + needed > SHARD_BYTES:
+            yield tuple(group)
+            group, filled = [], 0
+        group.append(drive)
+        filled += needed
+    if group:
+        yield tuple(group)
