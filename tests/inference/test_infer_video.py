@@ -155,6 +155,12 @@ def test_a_hole_is_recorded_and_motion_begins_anew(make_video, untrained_run, tm
     assert [(r["index"], r["lost_before"]) for r in after] == [(gap["before"], gap["num_lost"])]
     assert after[0]["T_previous_current"] is None
     assert not any(r["cut"] for r in records)
+    # What follows the hole is patched up by the decoder, until a key frame comes (every sixth).
+    damaged = [r["index"] for r in records if r["damaged"]]
+    assert after[0]["index"] in damaged
+    assert damaged == list(range(damaged[0], damaged[0] + len(damaged)))
+    assert len(damaged) < 12 < damaged[-1] + 1 < len(records)
+    assert video["frames_damaged"] == len(damaged)
     assert sum(r["T_previous_current"] is None for r in records) == 2
 
 
@@ -216,8 +222,17 @@ def test_a_bad_video_does_not_stop_the_others(make_video, untrained_run, tmp_pat
         infer_video([bad, good], out=tmp_path / "o", checkpoint=untrained_run)
     assert len(look(tmp_path / "o" / "good_unienc.mp4")[1]) == 3
     assert caught.value.report["failures"][0]["input"] == str(bad)
-    with pytest.raises(PartialError, match="bad.mp4"):  # a folder of both
-        infer_video([tmp_path], out=tmp_path / "p", checkpoint=untrained_run)
+    said: list[str] = []
+    for both in (tmp_path, tmp_path / "*d.mp4"):
+        with pytest.raises(PartialError, match="bad.mp4"):
+            infer_video(
+                [both],
+                out=tmp_path / "o",
+                checkpoint=untrained_run,
+                force=True,
+                reporter=Reporter(say=said.append),
+            )
+    assert sum(line.startswith("skipped: ") and "bad.mp4" in line for line in said) == 2
     with pytest.raises(DataError, match=r"bad\.mp4.*worse\.mp4"):
         infer_video([bad, tmp_path / "worse.mp4"], out=tmp_path / "o", checkpoint=untrained_run)
 

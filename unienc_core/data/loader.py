@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from unienc_core.contracts import Batch
 from unienc_core.data.dataset import Item, TripletDataset
 from unienc_core.errors import ResourceError, UniencError, UsageError
+
+_SWITCH_SECONDS = 0.0005
 
 
 class StepLoader:
@@ -98,8 +101,15 @@ class _Threaded(Dataset[Item | UniencError]):
         return self._dataset[place]
 
     def __getitems__(self, places: list[tuple[int, int]]) -> list[Item | UniencError]:
-        run = self._pool.map if self._pool else map
-        return list(run(self._dataset.__getitem__, places))
+        if self._pool is None:
+            return [self._dataset[place] for place in places]
+        usual = sys.getswitchinterval()
+        # A picture is decoded in a tenth of the time that a thread may keep the GIL from another.
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        try:
+            return list(self._pool.map(self._dataset.__getitem__, places))
+        finally:
+            sys.setswitchinterval(usual)
 
 
 class _Places(Sampler[list[tuple[int, int]]]):

@@ -119,7 +119,10 @@ def _target_rule(
         outputs = named(file.with_suffix(""), info)
         ends = [path.suffix for path in outputs.values() if path.suffix]
         if ends and file.suffix.lower() not in ends:
-            raise UsageError(f"--out {file}: {info.name} is written as {' and '.join(ends)}")
+            raise UsageError(
+                f"--out {file}: {info.name} is written as {' and '.join(ends)}; "
+                "a folder of that name must be there first"
+            )
         return {n: file if p.suffix == file.suffix.lower() else p for n, p in outputs.items()}
 
     return one
