@@ -1,6 +1,8 @@
 """Triplets: exact order, one jitter an item, and flips that keep the geometry true."""
 
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -200,14 +202,23 @@ def test_any_worker_count_and_any_start_give_the_same_bits(path):
 
 def test_threads_load_the_same_bits_while_shards_are_closed_and_opened(path, monkeypatch):
     monkeypatch.setattr("unienc_core.data.store.MAX_OPEN_SHARDS", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    places = [(step, slot) for step in range(20) for slot in range(12)]
+    expected = TripletDataset(Store(path), stream(batch_size=12), SIZE)
+    shared = TripletDataset(Store(path), stream(batch_size=12), SIZE)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(shared.__getitem__, places))
+    assert all(equal(item, expected[place]) for item, place in zip(found, places, strict=True))
 
-    def loader():
-        return StepLoader(TripletDataset(Store(path), stream(batch_size=12), SIZE))
 
-    expected = list(loader().steps(0, 20))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    assert batches_equal(list(loader().steps(0, 20)), expected)
+def test_a_loading_thread_changes_no_setting_and_ends_with_its_loader(path):
+    usual, threads = torch.get_num_threads(), threading.active_count()
+    steps = StepLoader(TripletDataset(Store(path), stream(), SIZE)).steps(0, 9)
+    next(steps)
+    assert torch.get_num_threads() == usual
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == usual
+    steps.close()
+    assert threading.active_count() == threads
 
 
 def test_two_ranks_share_what_one_would_load(path):

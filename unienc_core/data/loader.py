@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Sampler, default_collate
 
 from unienc_core.contracts import Batch
 from unienc_core.data.dataset import Item, TripletDataset
 from unienc_core.errors import ResourceError, UniencError, UsageError
-
-_SWITCH_SECONDS = 0.0005
 
 
 class StepLoader:
@@ -23,8 +20,7 @@ class StepLoader:
 
     Args:
         dataset: The stream.
-        workers: Processes that load, which live as long as the loader; 0 for this one, whose
-            threads share each batch.
+        workers: Processes that load, which live as long as the loader; 0 for a thread of this one.
         rank: Which of the processes that share a step this one is.
         processes: How many there are; each loads its part of the slots.
         pin_memory: Keep batches where a CUDA device fetches them fastest.
@@ -50,7 +46,7 @@ class StepLoader:
             )
         self._places = _Places(range(rank * local, (rank + 1) * local))
         self._loader: DataLoader[Any] = DataLoader(
-            dataset if workers else _Threaded(dataset, min(local, torch.get_num_threads())),
+            dataset,
             batch_sampler=self._places,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -72,6 +68,8 @@ class StepLoader:
         # Before any fork: a forked copy of OpenCV's thread pool has no threads and waits for ever.
         cv2.setNumThreads(1)
         batches = iter(self._loader)
+        if self._loader.num_workers == 0:
+            batches = _one_ahead(batches)
         for step in self._places.steps:
             try:
                 batch = next(batches)
@@ -90,26 +88,23 @@ class StepLoader:
             yield step, batch
 
 
-class _Threaded(Dataset[Item | UniencError]):
-    """A dataset whose batches are loaded by threads: decoding, most of it, runs without the GIL."""
+def _one_ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """Deliver batches, the next one being made by a thread of its own meanwhile."""
+    usual = torch.get_num_threads()
+    with ThreadPoolExecutor(1, "load") as pool:
+        # Without a second team of OpenMP: as soon as there are more threads than cores, those of
+        # the training stop waiting actively for each other, and a step takes half as long again.
+        pool.submit(_use_one_thread).result()
+        torch.set_num_threads(usual)  # what other new threads begin with
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
 
-    def __init__(self, dataset: TripletDataset, threads: int) -> None:
-        self._dataset = dataset
-        self._pool = ThreadPoolExecutor(threads, "load") if threads > 1 else None
 
-    def __getitem__(self, place: tuple[int, int]) -> Item | UniencError:
-        return self._dataset[place]
-
-    def __getitems__(self, places: list[tuple[int, int]]) -> list[Item | UniencError]:
-        if self._pool is None:
-            return [self._dataset[place] for place in places]
-        usual = sys.getswitchinterval()
-        # A picture is decoded in a tenth of the time that a thread may keep the GIL from another.
-        sys.setswitchinterval(_SWITCH_SECONDS)
-        try:
-            return list(self._pool.map(self._dataset.__getitem__, places))
-        finally:
-            sys.setswitchinterval(usual)
+def _use_one_thread() -> None:
+    torch.get_num_threads()  # a new thread's first call takes over the number of the process
+    torch.set_num_threads(1)
 
 
 class _Places(Sampler[list[tuple[int, int]]]):

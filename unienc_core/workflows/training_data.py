@@ -121,7 +121,7 @@ def spare_workers(device: torch.device, processes: int = 1) -> int:
         processes: How many train on this machine.
 
     Training on the CPU waits for its slowest thread, so a worker that takes a core from it costs
-    more than loading between the steps (on two cores 19% of a step against 10%).
+    more than a thread of the same process (on two cores 19% of a step against 11%).
     """
     busy = 1 if device.type == "cuda" else torch.get_num_threads()
     return max(0, min(8 if device.type == "cuda" else 2, available_cores() // processes - busy))
