@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny_store import write_tiny_store
 from torch._inductor.exc import InductorError
+from training_runs import Crash, assert_same_end, crash_at
 
-from unienc_core.checkpoint import list_checkpoints, load_checkpoint, load_tensors
-from unienc_core.contracts import Reporter
+from unienc_core.checkpoint import load_checkpoint, load_tensors
 from unienc_core.errors import UsageError
 from unienc_core.models.compiling import compiled
 from unienc_core.models.network import build_network
@@ -127,30 +127,20 @@ def test_gradients_are_those_of_the_plain_run():
         torch.testing.assert_close(gradients[0][name], expected, rtol=1e-8, atol=1e-14)
 
 
-class Crash(Exception):  # noqa: N818
-    """Stands for a kill: nothing is saved after it."""
-
-
 @pytest.mark.slow
 def test_resume_and_evaluation_of_a_compiled_run(tmp_path):
     (tmp_path / "compiled.yaml").write_text(PRESET)
     store = write_tiny_store(tmp_path / "store")
 
-    def run(out, crash_at=None):
-        def tell(progress):
-            if progress.done == crash_at:
-                raise Crash
-
+    def run(out, crash=None):
         inputs = {"device": "cpu", "threads": 1, "workers": 0, "checkpoint_every": 2}
-        reporter = Reporter(progress=tell)
+        reporter = crash_at(crash)
         train(str(tmp_path / "compiled.yaml"), [store], out=out, reporter=reporter, **inputs)
 
     run(tmp_path / "whole")
     with pytest.raises(Crash):
-        run(tmp_path / "torn", crash_at=5)
+        run(tmp_path / "torn", crash=5)
     run(tmp_path / "torn")
-    ends = [list_checkpoints(tmp_path / n / "checkpoints")[-1] for n in ("whole", "torn")]
-    for part in ("model.safetensors", "optimizer.safetensors"):
-        assert (ends[0] / part).read_bytes() == (ends[1] / part).read_bytes()
+    assert_same_end(tmp_path / "whole", tmp_path / "torn")
     network = build_network(preset(compile=False), load_pretrained=False)
     load_tensors(network, load_checkpoint(tmp_path / "whole").model_tensors(), "checkpoint")

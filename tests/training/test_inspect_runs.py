@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
     store = write_tiny_store(root / "store")
     smallest(root, store, root / "runs" / "finished")
     with pytest.raises(Crash):
-        smallest(root, store, root / "runs" / "torn", crash_at=22, checkpoint_every=7)
+        smallest(root, store, root / "runs" / "torn", crash=22, checkpoint_every=7)
     return root / "runs"
 
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 from tiny_store import write_tiny_store
+from training_runs import Crash, assert_same_end, crash_at
 
-from unienc_core.checkpoint import list_checkpoints
-from unienc_core.contracts import Reporter
 from unienc_core.workflows.train import train
 
 PRESET = """
@@ -33,10 +32,6 @@ stages:
 """
 
 
-class Crash(Exception):  # noqa: N818
-    """Stands for a kill: nothing is saved after it."""
-
-
 @pytest.fixture
 def two_threads():
     before = torch.get_num_threads()
@@ -48,11 +43,7 @@ def test_resume_on_two_threads_ends_in_the_same_bytes(tmp_path, two_threads):
     (tmp_path / "swin.yaml").write_text(PRESET)
     store = write_tiny_store(tmp_path / "store")
 
-    def run(out, crash_at=None):
-        def tell(progress):
-            if progress.done == crash_at:
-                raise Crash
-
+    def run(out, crash=None):
         train(
             str(tmp_path / "swin.yaml"),
             [store],
@@ -61,7 +52,7 @@ def test_resume_on_two_threads_ends_in_the_same_bytes(tmp_path, two_threads):
             threads=two_threads,
             workers=0,
             checkpoint_every=2,
-            reporter=Reporter(progress=tell),
+            reporter=crash_at(crash),
         )
 
     torch.use_deterministic_algorithms(False)
@@ -69,8 +60,6 @@ def test_resume_on_two_threads_ends_in_the_same_bytes(tmp_path, two_threads):
     # The race is rare in a network this small: without this the bytes below agree most times.
     assert torch.are_deterministic_algorithms_enabled()
     with pytest.raises(Crash):
-        run(tmp_path / "torn", crash_at=3)
+        run(tmp_path / "torn", crash=3)
     run(tmp_path / "torn")
-    ends = [list_checkpoints(tmp_path / n / "checkpoints")[-1] for n in ("whole", "torn")]
-    for part in ("model.safetensors", "optimizer.safetensors"):
-        assert (ends[0] / part).read_bytes() == (ends[1] / part).read_bytes()
+    assert_same_end(tmp_path / "whole", tmp_path / "torn")

@@ -95,11 +95,9 @@ def test_tracking_draws_what_was_logged_and_moves_no_weight(
 def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path, store, pictures_every_four_steps):
     smallest(tmp_path, store, tmp_path / "whole", track="tensorboard")
     out = tmp_path / "torn"
-    for crash_at in (11, 20):  # after lines and pictures that the last checkpoint knows nothing of
+    for crash in (11, 20):  # after lines and pictures that the last checkpoint knows nothing of
         with pytest.raises(Crash):
-            smallest(
-                tmp_path, store, out, crash_at=crash_at, track="tensorboard", checkpoint_every=7
-            )
+            smallest(tmp_path, store, out, crash=crash, track="tensorboard", checkpoint_every=7)
     smallest(tmp_path, store, out, track="tensorboard", checkpoint_every=7)
     assert weights(out) == weights(tmp_path / "whole")
     assert curves(out) == logged(out)
@@ -110,9 +108,9 @@ def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path, store, pictures_ever
 def test_steps_without_tracking_are_made_up_for(tmp_path, store):
     out = tmp_path / "run"
     with pytest.raises(Crash):
-        smallest(tmp_path, store, out, crash_at=15, checkpoint_every=11, track="tensorboard")
+        smallest(tmp_path, store, out, crash=15, checkpoint_every=11, track="tensorboard")
     with pytest.raises(Crash):
-        smallest(tmp_path, store, out, crash_at=24, checkpoint_every=11)
+        smallest(tmp_path, store, out, crash=24, checkpoint_every=11)
     smallest(tmp_path, store, out, track="tensorboard", checkpoint_every=11)
     assert [step for step, _ in curves(out)["lr"]] == [10, 12, 20, 25]
     assert curves(out) == logged(out)

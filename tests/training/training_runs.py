@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unienc_core.checkpoint import list_checkpoints
 from unienc_core.contracts import Reporter
 from unienc_core.workflows.train import train
 
@@ -38,15 +39,27 @@ class Crash(Exception):  # noqa: N818
     """Stands for a kill: nothing is saved after it."""
 
 
-def smallest(folder: Path, store: Path, out: Path, *, crash_at: int | None = None, **options):
+def crash_at(step: int | None) -> Reporter:
+    """Return a reporter that stops the training after some step; None: never."""
+
+    def tell(progress):
+        if progress.task == "train" and progress.done == step:
+            raise Crash
+
+    return Reporter(progress=tell)
+
+
+def assert_same_end(*runs: Path) -> None:
+    """Assert that the last checkpoints of two runs hold the same bytes."""
+    ends = [list_checkpoints(run / "checkpoints")[-1] for run in runs]
+    for part in ("model.safetensors", "optimizer.safetensors"):
+        assert (ends[0] / part).read_bytes() == (ends[1] / part).read_bytes()
+
+
+def smallest(folder: Path, store: Path, out: Path, *, crash: int | None = None, **options):
     """Train the smallest preset for 12 and 13 steps, or up to a crash."""
     preset = folder / "smallest.yaml"
     preset.write_text(PRESET)
-
-    def tell(progress):
-        if progress.task == "train" and progress.done == crash_at:
-            raise Crash
-
     return train(
         str(preset),
         [store],
@@ -55,6 +68,6 @@ def smallest(folder: Path, store: Path, out: Path, *, crash_at: int | None = Non
         device="cpu",
         threads=1,
         workers=0,
-        reporter=Reporter(progress=tell),
+        reporter=crash_at(crash),
         **options,
     )

@@ -21,7 +21,7 @@ from unienc_core.errors import (
 from unienc_core.metrics.depth import METRICS
 from unienc_core.models.network import build_network
 from unienc_core.presets import load_preset
-from unienc_core.workflows import evaluate
+from unienc_core.workflows import evaluate, origins
 from unienc_core.workflows.evaluate import eval_depth, format_report, format_table
 
 PERFECT = dict(zip(METRICS, (0, 0, 0, 0, 1, 1, 1), strict=True))
@@ -33,7 +33,7 @@ def use(monkeypatch):
 
     def put(predictor: RedPredictor) -> RedPredictor:
         found = SimpleNamespace(path=Path("runs/toy/step-1"), state={"seed": 5})
-        monkeypatch.setattr(evaluate, "find_checkpoint", lambda *_, **__: found)
+        monkeypatch.setattr(origins, "find_checkpoint", lambda *_, **__: found)
         monkeypatch.setattr(evaluate, "predictor_from", lambda *_: predictor)
         return predictor
 

@@ -16,7 +16,7 @@ from unienc_core.errors import DataError, UsageError
 from unienc_core.inference.predictor import FrameOutput
 from unienc_core.metrics.protocols import PROTOCOLS
 from unienc_core.metrics.scale import Scale
-from unienc_core.workflows import evaluate
+from unienc_core.workflows import evaluate, origins
 from unienc_core.workflows.depth_scoring import score_source
 from unienc_core.workflows.depth_sources import FolderSource
 from unienc_core.workflows.evaluate import eval_depth, format_report
@@ -194,7 +194,7 @@ def predict(monkeypatch):
         preset = SimpleNamespace(depth=DEPTH, image_size=SIZE)
         predictor = SimpleNamespace(preset=preset, encode=lambda image: image, decode=decode)
         found = SimpleNamespace(path=Path("runs/toy"), state={"seed": 0})
-        monkeypatch.setattr(evaluate, "find_checkpoint", lambda *_, **__: found)
+        monkeypatch.setattr(origins, "find_checkpoint", lambda *_, **__: found)
         monkeypatch.setattr(evaluate, "predictor_from", lambda *_: predictor)
 
     return put

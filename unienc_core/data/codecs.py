@@ -66,6 +66,24 @@ def decode_image(data: np.ndarray, size: tuple[int, int], where: str) -> np.ndar
     Raises:
         DataError: If it is not such an image, or cannot be decoded.
     """
+    check_encoded(data, size, where)
+    image = decode_bytes(data, IMAGE_FLAGS)
+    if image is None or image.shape[:2] != tuple(size):
+        raise DataError(f"{where}: the image cannot be decoded, its bytes are damaged")
+    return image
+
+
+def check_encoded(data: np.ndarray, size: tuple[int, int], where: str) -> None:
+    """Check all that can be told of an encoded image without decoding it.
+
+    Args:
+        data: Bytes of a PNG or JPEG file, uint8.
+        size: Height and width it must have.
+        where: What to call it in the error.
+
+    Raises:
+        DataError: If it is not such an image, or a checksum does not fit.
+    """
     is_png = data[:8].tobytes() == _PNG_MAGIC
     found = image_size_of(data[: 24 if is_png else 1 << 16].tobytes())
     if found != tuple(size):
@@ -73,13 +91,14 @@ def decode_image(data: np.ndarray, size: tuple[int, int], where: str) -> np.ndar
         raise DataError(f"{where}: found {seen}, expected {size[0]}x{size[1]}")
     if is_png and not _is_intact_png(data):
         raise DataError(f"{where}: the image is damaged, its checksums do not fit")
+
+
+def decode_bytes(data: np.ndarray, flags: int) -> np.ndarray | None:
+    """Decode an image as OpenCV does, or return None where it cannot."""
     try:
-        image = cv2.imdecode(data, IMAGE_FLAGS)
+        return cv2.imdecode(data, flags)
     except cv2.error:
-        image = None
-    if image is None or image.shape[:2] != tuple(size):
-        raise DataError(f"{where}: the image cannot be decoded, its bytes are damaged")
-    return image
+        return None
 
 
 def image_size_of(head: bytes) -> tuple[int, int] | None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unienc_core.code_version import code_digest
 from unienc_core.metrics.depth import METRICS, MetricMean
 from unienc_core.metrics.protocols import PROTOCOLS, DepthProtocol
 from unienc_core.metrics.published import NOTE, SOURCE, published_depth
 from unienc_core.workflows.depth_scoring import DepthScores
 from unienc_core.workflows.odometry_scoring import ODOMETRY, format_odometry
+from unienc_core.workflows.origins import report_head
 from unienc_core.workflows.photometric_scoring import PHOTOMETRIC, format_photometric
 from unienc_core.workflows.pose_scoring import PoseScores, describe_pose, pose_table
-
-SCHEMA = 1
 
 
 def make_report(
@@ -34,13 +32,10 @@ def make_report(
     published = published_depth(protocol.name)
     beside = {"source": SOURCE, "note": NOTE, "rows": list(published)}
     return {
-        "schema": SCHEMA,
-        "verb": "eval-depth",
-        "protocol": protocol.name,
+        **report_head("eval-depth", protocol.name),
         "num_images": scores.model.num_images,
         "num_skipped": scores.num_skipped,
         "size": scores.size(),
-        "code": code_digest(),
         **origin,
         "scale": scores.scale_found(),
         "metrics": scores.model.result(),

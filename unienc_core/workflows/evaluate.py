@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from unienc_core.checkpoint import find_checkpoint
 from unienc_core.contracts import Progress, Reporter
 from unienc_core.data.store import Store, is_store, resolve_store
 from unienc_core.errors import DataError, UsageError
@@ -34,6 +33,7 @@ from unienc_core.workflows.depth_sources import (
 )
 from unienc_core.workflows.intrinsics import CameraRequest, parse_camera
 from unienc_core.workflows.odometry_scoring import ODOMETRY, eval_odometry
+from unienc_core.workflows.origins import open_scored, open_scorer, store_origin
 from unienc_core.workflows.photometric_scoring import (
     PHOTOMETRIC,
     PHOTOMETRIC_METRICS,
@@ -176,34 +176,18 @@ class _Request:
 def _eval_store(
     request: _Request, store: Path, checkpoint: Path | None, device: str
 ) -> dict[str, Any]:
-    say = request.reporter.say
-    path = resolve_store(store, "val")
-    if path != store:
-        say(f"evaluating on {path}")
-    with closing(Store(path)) as opened, ExitStack() as stack:
+    with closing(open_scored(store, request.reporter)) as opened, ExitStack() as stack:
         opened.require([*NEEDED_KEYS, *([POSE_KEY] if request.pose else [])])
         check_pictures(opened, request.protocol)
         _check_scale(request, opened)
-        training = _open_training(request, path)
+        training = _open_training(request, opened.path)
         if training is not None:
             stack.enter_context(closing(training))
-        found = find_checkpoint(checkpoint, say=say)
-        if checkpoint is None:
-            say(f"using the checkpoint {found.path}")
+        found = open_scorer(checkpoint, request.reporter)
         predictor = predictor_from(found, device)
         source = StoreSource(opened, predictor, request.camera)
         pose = PoseScores(opened, predictor) if request.pose else None
-        origin = {
-            "checkpoint": str(found.path),
-            "seed": found.state.get("seed"),
-            "data": {
-                "store": str(path),
-                "source": opened.manifest["source"],
-                "split": opened.manifest["split"],
-                "seed": opened.manifest["seed"],
-                "digest": opened.digest,
-            },
-        }
+        origin = store_origin(found, opened)
         with_ground = "K" in opened.keys or request.camera.K is not None
         return _score(request, source, origin, training, with_ground, pose)
 

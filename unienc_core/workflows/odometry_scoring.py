@@ -11,16 +11,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from unienc_core.checkpoint import find_checkpoint
 from unienc_core.contracts import Progress, Reporter
-from unienc_core.data.store import Store, resolve_store
+from unienc_core.data.store import Store
 from unienc_core.errors import DataError, IntegrityError
 from unienc_core.inference.predictor import Predictor, predictor_from
 from unienc_core.metrics.pose import POSE_METRICS
 from unienc_core.workflows.inspect_data import columns
+from unienc_core.workflows.origins import (
+    open_scored,
+    open_scorer,
+    report_head,
+    store_origin,
+)
 from unienc_core.workflows.pose_scoring import POSE_KEY, PoseScores, describe_pose, pose_table
 
-SCHEMA = 1
 ODOMETRY = "odometry"
 
 
@@ -51,34 +55,22 @@ def eval_odometry(
         IntegrityError: If the checkpoint is damaged or predicts NaN.
     """
     reporter = reporter or Reporter()
-    path = resolve_store(store, "val")
-    if path != store:
-        reporter.say(f"evaluating on {path}")
-    with closing(Store(path)) as opened:
+    with closing(open_scored(store, reporter)) as opened:
         opened.require(["image", POSE_KEY])
         if all(drive.num_frames <= opened.gap for drive in opened.drives):
-            raise DataError(f"{path}: no drive has two frames {opened.gap} apart to score")
-        found = find_checkpoint(checkpoint, say=reporter.say)
-        if checkpoint is None:
-            reporter.say(f"using the checkpoint {found.path}")
+            raise DataError(f"{opened.path}: no drive has two frames {opened.gap} apart to score")
+        found = open_scorer(checkpoint, reporter)
         predictor = predictor_from(found, device)
         scores = PoseScores(opened, predictor)
         if not dry_run:
             _score(opened, predictor, scores, reporter)
         result = scores.result()
         report = {
-            "schema": SCHEMA,
-            "verb": "eval-depth",
-            "protocol": ODOMETRY,
+            **report_head("eval-depth", ODOMETRY),
             "num_images": opened.num_frames,
             "num_skipped": 0,
             "size": list(predictor.preset.image_size),
-            "checkpoint": str(found.path),
-            "seed": found.state.get("seed"),
-            "data": {
-                "store": str(path),
-                **{name: opened.manifest[name] for name in ("source", "split", "gap", "digest")},
-            },
+            **store_origin(found, opened),
             "metrics": {name: result.pop(name) for name in POSE_METRICS},
             **result,
         }

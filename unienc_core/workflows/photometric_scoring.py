@@ -17,20 +17,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from unienc_core.checkpoint import find_checkpoint
-from unienc_core.code_version import code_digest
 from unienc_core.contracts import Batch, Progress, Reporter
 from unienc_core.data.dataset import TripletDataset
 from unienc_core.data.loader import StepLoader
-from unienc_core.data.store import Store, resolve_store
 from unienc_core.device import resource_errors
 from unienc_core.errors import IntegrityError, UsageError
 from unienc_core.inference.predictor import Predictor, predictor_from
 from unienc_core.losses.photometric import PhotometricReference
 from unienc_core.presets import StreamSpec
 from unienc_core.view_synthesis import synthesise
+from unienc_core.workflows.origins import (
+    open_scored,
+    open_scorer,
+    report_head,
+    store_origin,
+)
 
-SCHEMA = 1
 PHOTOMETRIC = "photometric"
 PHOTOMETRIC_METRICS = ("photometric", "identity", "keep")
 
@@ -100,14 +102,9 @@ def eval_photometric(
         ResourceError: If memory runs out.
     """
     reporter = reporter or Reporter()
-    path = resolve_store(store, "val")
-    if path != store:
-        reporter.say(f"evaluating on {path}")
-    with closing(Store(path)) as opened:
+    with closing(open_scored(store, reporter)) as opened:
         opened.require(("image", "K"))
-        found = find_checkpoint(checkpoint, say=reporter.say)
-        if checkpoint is None:
-            reporter.say(f"using the checkpoint {found.path}")
+        found = open_scorer(checkpoint, reporter)
         predictor = predictor_from(found, device)
         _check_outputs(predictor)
         stream = StreamSpec(kind="triplets", batch_size=_BATCH)
@@ -120,22 +117,11 @@ def eval_photometric(
                 done = scores.num_images
                 reporter.progress(Progress("evaluate views", done, len(triplets), "triplet"))
         report = {
-            "schema": SCHEMA,
-            "verb": "eval-depth",
-            "protocol": PHOTOMETRIC,
+            **report_head("eval-depth", PHOTOMETRIC),
             "num_images": scores.num_images,
             "num_skipped": 0,
             "size": list(size),
-            "code": code_digest(),
-            "checkpoint": str(found.path),
-            "seed": found.state.get("seed"),
-            "data": {
-                "store": str(path),
-                "source": opened.manifest["source"],
-                "split": opened.manifest["split"],
-                "gap": opened.gap,
-                "digest": opened.digest,
-            },
+            **store_origin(found, opened),
             "metrics": scores.result(),
         }
         return {**report, "dry_run": True, "num_images": len(triplets)} if dry_run else report

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from unienc_core.data.clip_scan import Window
-from unienc_core.data.codecs import decode_image, image_size_of
+from unienc_core.data.codecs import check_encoded, decode_bytes, decode_image, image_size_of
 from unienc_core.data.manifest import MAX_SIDE
 from unienc_core.data.resample import Size, resize_image, resize_map
 from unienc_core.errors import DataError
@@ -60,8 +60,8 @@ def read_codes(path: Path, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarra
     if magic != _PNG_MAGIC or (bits, colour) != (wanted, _GREY):
         kind = f"a PNG of {bits} bits, colour type {colour}" if magic == _PNG_MAGIC else "no PNG"
         raise DataError(f"{path}: found {kind}, expected a grey PNG of {wanted} bits")
-    decode_image(data, size, str(path))  # its checks: whole, undamaged
-    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    check_encoded(data, size, str(path))
+    values = decode_bytes(data, cv2.IMREAD_UNCHANGED)
     if values is None or values.shape != size or values.dtype != dtype:
         raise DataError(f"{path}: the image cannot be decoded, its bytes are damaged")
     return values
