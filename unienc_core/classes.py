@@ -28,6 +28,7 @@ class Label:
         category: One of the eight groups, "void" included.
         has_instances: Whether single objects are told apart.
         color: R, G, B in 0..255.
+        average_size: Mean area of an instance in the training split, px; None where unknown.
     """
 
     id: int
@@ -36,6 +37,7 @@ class Label:
     category: str
     has_instances: bool
     color: tuple[int, int, int]
+    average_size: float | None
 
     @property
     def is_thing(self) -> bool:
@@ -51,6 +53,7 @@ def _label(row: dict[str, str]) -> Label:
         category=row["category"],
         has_instances=row["instances"] == "1",
         color=(int(row["red"]), int(row["green"]), int(row["blue"])),
+        average_size=float(row["average_size"]) if row["average_size"] else None,
     )
 
 
