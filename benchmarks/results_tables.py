@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from unienc_core.metrics.published import published_depth
+
 WORLDS: dict[str, tuple[str, ...]] = {
     "city": ("--train", "40x40", "--val", "15x75", "--test", "1x75", "--seed", "0"),
 }
@@ -83,10 +85,9 @@ TABLES = {
             *_SUBSETS,
         ),
         published={
-            "Unified encoder, KITTI 192x640": _published(
-                _DEPTH, ".109 .818 4.654 .184 .884 .963 .983"
-            ),
-            "Monodepth2, KITTI 192x640": _published(_DEPTH, ".115 .903 4.863 .193 .877 .959 .981"),
+            f"{row['method']}, KITTI": {name: f"{row['metrics'][name]:.3f}" for name in _DEPTH}
+            for row in published_depth("kitti-eigen")
+            if row["method"].startswith(("Nguyen", "Monodepth2"))
         },
     ),
     "pose": Table(

@@ -67,8 +67,8 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(_existing(folder)).free
     if free < needed:
         raise ResourceError(
-            f"{folder}: disk full: {needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free; "
-            "free some space and repeat"
+            f"{folder}: disk full: about {needed / 1e6:.1f} MB are needed, "
+            f"{free / 1e6:.1f} MB are free; free some space or choose another folder"
         )
 
 

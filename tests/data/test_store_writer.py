@@ -204,7 +204,7 @@ def test_a_small_disk_is_seen_before_and_while_writing(reference, tmp_path, monk
         with pytest.raises(ResourceError, match="MB are needed, .* MB are free"):
             write(disk / "s", groups(60))
         assert not list((disk / "s").iterdir())
-        monkeypatch.setattr(store_writer, "check_space", lambda path, needed: None)
+        monkeypatch.setattr(store_writer, "require_space", lambda path, needed: None)
         with pytest.raises(ResourceError, match="disk is full"):
             write(disk / "s", groups())
         assert sorted(p.name for p in (disk / "s").iterdir()) == [

@@ -152,7 +152,7 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
 
 def test_too_little_space_is_said_with_both_figures(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=7_000_000))
-    with pytest.raises(ResourceError, match="8 MB needed, 7 MB free"):
+    with pytest.raises(ResourceError, match="8.0 MB are needed, 7.0 MB are free"):
         save(tmp_path / "new", model={"a": torch.zeros(2_000_000)})
     assert not (tmp_path / "new").exists()
     save(tmp_path)

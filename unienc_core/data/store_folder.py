@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -72,20 +71,6 @@ def remove_leftovers(path: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def check_space(path: Path, needed: int) -> None:
-    """Check that the disk has room before the work is done.
-
-    Raises:
-        ResourceError: Naming both sizes.
-    """
-    free = shutil.disk_usage(_nearest_folder(path)).free
-    if needed > free:
-        raise ResourceError(
-            f"{path}: about {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
-            "free some space or choose another folder"
-        )
-
-
 def estimate_bytes(spec: StoreSpec, plans: Iterable[DrivePlan]) -> int:
     """Estimate what drives will need on disk; those of unknown length count as nothing."""
     total = 0.0
@@ -105,10 +90,6 @@ def resource_error(error: OSError, path: Path, needed: int) -> ResourceError:
             "space and repeat the command: what is finished is kept"
         )
     return ResourceError(f"{path}: cannot be written ({error.strerror or error})")
-
-
-def _nearest_folder(path: Path) -> Path:
-    return next(p for p in (path, *path.absolute().parents) if p.exists())
 
 
 def _is_ours(path: Path) -> bool:

@@ -20,7 +20,6 @@ from unienc_core.data.manifest import (
 )
 from unienc_core.data.shard_build import DrivePlan, Frame, FrameSource, write_shard
 from unienc_core.data.store_folder import (
-    check_space,
     clear_store,
     estimate_bytes,
     existing_manifest,
@@ -29,7 +28,7 @@ from unienc_core.data.store_folder import (
 )
 from unienc_core.data.worker_pool import InlinePool, Pool
 from unienc_core.errors import UsageError
-from unienc_core.files import sha256_file
+from unienc_core.files import require_space, sha256_file
 
 Groups = Sequence[Sequence[DrivePlan]]
 Part = tuple["StoreWriter", Groups, FrameSource]
@@ -211,7 +210,7 @@ def write_all(
     jobs.sort(key=lambda job: -sum(plan.num_frames or 0 for plan in job[2]))
     needed = sum(estimate_bytes(writer.spec, plans) for writer, _, plans, _ in jobs)
     if jobs:
-        check_space(jobs[0][0].path, needed)
+        require_space(jobs[0][0].path, needed)
     for writer in dict.fromkeys(job[0] for job in jobs):
         writer.begin()
     arguments = [(w.path, index, w.spec, plans, source) for w, index, plans, source in jobs]

@@ -14,7 +14,7 @@ from unienc_core.contracts import Progress, Reporter
 from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import StoreSpec, read_manifest
 from unienc_core.data.shard_build import DrivePlan
-from unienc_core.data.store_folder import check_space, estimate_bytes, existing_manifest
+from unienc_core.data.store_folder import estimate_bytes, existing_manifest
 from unienc_core.data.store_writer import StoreWriter
 from unienc_core.data.video_source import VIDEO_KEYS, drive_frames
 from unienc_core.errors import (
@@ -23,7 +23,7 @@ from unienc_core.errors import (
     PartialError,
     StoreError,
 )
-from unienc_core.files import check_writable
+from unienc_core.files import check_writable, require_space
 from unienc_core.inference.video import VideoReader
 from unienc_core.workflows.video_clips import (
     Clip,
@@ -167,13 +167,13 @@ class _Job:
         plans = [
             DrivePlan("", count, view.image_size) for count, view in zip(frames, views, strict=True)
         ]
-        check_space(self._out, estimate_bytes(self._spec("", views[0].image_size), plans))
+        require_space(self._out, estimate_bytes(self._spec("", views[0].image_size), plans))
 
     def write(self, planned: Sequence[PlannedClip], force: bool, reporter: Reporter) -> int:
         """Write what is missing; return how many frames that was."""
         specs = {s: self._spec(s, planned[0].view.image_size) for s in self._request.shares}
         drives = [drive for plan in planned for _, _, drive in plan.drives]
-        check_space(self._out, estimate_bytes(next(iter(specs.values())), drives))
+        require_space(self._out, estimate_bytes(next(iter(specs.values())), drives))
         total = sum(plan.num_stored for plan in planned)
         written = done = 0
         with ExitStack() as stack:

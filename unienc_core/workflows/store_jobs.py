@@ -10,10 +10,10 @@ from pathlib import Path
 from unienc_core.contracts import Progress, Reporter
 from unienc_core.data.manifest import ShardRecord, StoreSpec
 from unienc_core.data.shard_build import DrivePlan, FrameSource
-from unienc_core.data.store_folder import check_space, estimate_bytes, existing_manifest
+from unienc_core.data.store_folder import estimate_bytes, existing_manifest
 from unienc_core.data.store_writer import StoreWriter, write_all
 from unienc_core.data.worker_pool import make_pool
-from unienc_core.files import check_writable
+from unienc_core.files import check_writable, require_space
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def check_stores(jobs: Sequence[StoreJob], out: Path, force: bool) -> None:
     for job in jobs:
         if existing_manifest(job.folder, job.spec, force=force) is None:
             needed += estimate_bytes(job.spec, (plan for group in job.groups for plan in group))
-    check_space(out, needed)
+    require_space(out, needed)
 
 
 def write_stores(
