@@ -29,6 +29,12 @@ Threads = Annotated[
         help="CPU threads (default: all cores).", min=1, max=MAX_THREADS, show_default=False
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes (default: one per core).", min=1, max=MAX_WORKERS, show_default=False
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Sets = Annotated[
     list[str] | None,
@@ -48,6 +54,11 @@ def use_threads(threads: int | None) -> None:
     """Give `threads` to every library that starts a pool; call before torch is imported."""
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+
+
+def processes(workers: int | None, threads: int | None) -> int | None:
+    """Return how many processes to use; None for one per core."""
+    return workers or (threads and min(threads, MAX_WORKERS))
 
 
 def parse_pair(text: str, what: str) -> tuple[int, int]:

@@ -10,14 +10,15 @@ import typer
 from unienc_cli.console import SCHEMA, emit, reported_when_partial, reporting
 from unienc_cli.options import (
     DEFAULT_DATA,
-    MAX_WORKERS,
     DryRun,
     Force,
     Json,
     Quiet,
     Seed,
     Threads,
+    Workers,
     parse_pair,
+    processes,
     use_threads,
 )
 
@@ -44,10 +45,7 @@ def synth_city(
         Path | None,
         typer.Option(help="Write the same worlds here, too, as Cityscapes lays out its files."),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Processes (default: one per core).", min=1, max=MAX_WORKERS),
-    ] = None,
+    workers: Workers = None,
     threads: Threads = None,
     force: Force = False,
     dry_run: DryRun = False,
@@ -75,7 +73,7 @@ def synth_city(
             shadows=shadows,
             seed=seed,
             export=export_cityscapes,
-            workers=workers or (threads and min(threads, MAX_WORKERS)),
+            workers=processes(workers, threads),
             force=force,
             dry_run=dry_run,
             reporter=reporter,

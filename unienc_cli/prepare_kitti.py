@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unienc_cli.options import DryRun, Force, Json, Quiet, Threads, parse_pair, use_threads
+from unienc_cli.options import DryRun, Force, Json, Quiet, Threads, Workers, parse_pair, use_threads
 from unienc_cli.prepare_sets import (
     Gap,
     ImageEncoding,
     Making,
     Shard,
-    Workers,
     make_set,
     parse_encoding,
 )

@@ -12,13 +12,14 @@ import typer
 
 from unienc_cli.console import SCHEMA, emit, reporting
 from unienc_cli.options import (
-    MAX_WORKERS,
     DryRun,
     Force,
     Json,
     Quiet,
     Threads,
+    Workers,
     parse_pair,
+    processes,
     use_threads,
 )
 from unienc_core.errors import UsageError
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
     from unienc_core.data.sets.listing import Listing
 
 Gap = Annotated[int, typer.Option(help="Frames between a target and each of its sources.", min=1)]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        help="Processes (default: one per core).", min=1, max=MAX_WORKERS, show_default=False
-    ),
-]
 Shard = Annotated[
     str | None,
     typer.Option(
@@ -60,7 +55,7 @@ class Making:
     @property
     def processes(self) -> int | None:
         """How many processes to use; None for one per core."""
-        return self.workers or (self.threads and min(self.threads, MAX_WORKERS))
+        return processes(self.workers, self.threads)
 
 
 def make_set(
