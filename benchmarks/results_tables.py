@@ -77,7 +77,7 @@ TABLES = {
         caption="Self-supervised depth on held-out cities, 96x320, median-scaled, 0.5 to 80 m.",
         world="city",
         rows=(
-            Row("`unified-tiny`, 1,200 steps", "unified-tiny", ("stages.0.steps=1200",), _THREE),
+            Row("`unified-tiny`, 1,200 steps", "unified-tiny", ("stages.0.steps=1200",)),
             Row("`unified-tiny`, 3,900 steps", "unified-tiny", ("stages.0.steps=3900",), _THREE),
         ),
         columns=(
