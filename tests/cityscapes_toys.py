@@ -35,6 +35,13 @@ def write_camera(root: Path, split: str, stem: str, fx: float = FX) -> None:
     write_json(root / "camera" / split / city(stem) / f"{stem}_camera.json", camera(fx))
 
 
+def write_vehicle(
+    root: Path, split: str, stem: str, speed: float, yaw_rate: float, part: str = "vehicle_sequence"
+) -> None:
+    record = {"gpsHeading": 281.0, "outsideTemperature": 15.5, "speed": speed, "yawRate": yaw_rate}
+    write_json(root / part / split / city(stem) / f"{stem}_vehicle.json", record)
+
+
 def write_json(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
@@ -48,12 +55,13 @@ def write_sequence(root: Path, split: str, name: str, frames: range, sequence: i
 
 
 def write_labels(root: Path, split: str, stem: str, parts: dict[str, np.ndarray]) -> None:
-    """Write parts of a labelled frame: image, labelIds, instanceIds, disparity."""
+    """Write parts of a frame: image, labelIds, instanceIds, disparity, disparity_sequence."""
     places = {
         "image": ("leftImg8bit", "leftImg8bit"),
         "labelIds": ("gtFine", "gtFine_labelIds"),
         "instanceIds": ("gtFine", "gtFine_instanceIds"),
         "disparity": ("disparity", "disparity"),
+        "disparity_sequence": ("disparity_sequence", "disparity"),
     }
     for part, values in parts.items():
         folder, suffix = places[part]

@@ -24,6 +24,18 @@ VELODYNE_TO_CAMERA = "R: 0 -1 0 0 0 -1 1 0 0\nT: 0 0 -0.25\n"
 IMU_TO_VELODYNE = "R: 1 0 0 0 1 0 0 0 1\nT: -0.75 0 0\n"
 
 
+TIMES = [round(0.1036 * frame + 0.001 * (frame % 3), 4) for frame in range(20)]
+"""Of the frames, s: real cameras are no clocks."""
+
+
+def date(seconds: float) -> str:
+    """A line of a raw drive's file of times, half a second before midnight and later."""
+    nanoseconds = round(seconds * 1e9) + 500_000_123
+    day, rest = divmod(nanoseconds, 10**9)
+    clock = "23:59:59" if day == 0 else f"00:00:{day - 1:02d}"
+    return f"2011-09-{26 + (day > 0)} {clock}.{rest:09d}"
+
+
 def picture(frame: int) -> np.ndarray:
     """A wall that slides by, `H W 3` uint8."""
     rng = np.random.default_rng(7)
@@ -58,8 +70,9 @@ def write_drive(
     suffix: str = ".png",
     with_oxts: bool = True,
     stops_at: int | None = None,
+    times: bool = True,
 ) -> Path:
-    """Write a drive with both cameras, scans, and records, and return its folder.
+    """Write a drive with both cameras, scans, records and times, and return its folder.
 
     Args:
         root: Of the data set.
@@ -68,10 +81,14 @@ def write_drive(
         suffix: Of the pictures.
         with_oxts: Whether there are records.
         stops_at: Frame from which on the car stands, as its records have it.
+        times: Whether there are files of times.
     """
     folder = write_day(root) / f"2011_09_26_drive_{number:04d}_sync"
     for part in ("image_02/data", "image_03/data", "velodyne_points/data", "oxts/data"):
         (folder / part).mkdir(parents=True, exist_ok=True)
+    for camera in (2, 3) if times else ():
+        lines = [date(seconds) for seconds in TIMES[:frames]]
+        (folder / f"image_{camera:02d}/timestamps.txt").write_text("\n".join(lines) + "\n")
     for frame in range(frames):
         for camera in (2, 3):
             path = folder / f"image_{camera:02d}/data/{frame:010d}{suffix}"
@@ -88,11 +105,19 @@ def write_drive(
 
 
 def write_sequence(
-    root: Path, name: str, *, poses: bool = True, cameras: tuple[int, ...] = (2,)
+    root: Path,
+    name: str,
+    *,
+    poses: bool = True,
+    cameras: tuple[int, ...] = (2,),
+    times: bool = True,
 ) -> None:
     """Write an odometry sequence of six frames."""
     folder = root / "sequences" / name
     folder.mkdir(parents=True)
+    if times:
+        lines = [f"{seconds:.6e}" for seconds in TIMES[:6]]
+        (folder / "times.txt").write_text("\n".join(lines) + "\n")
     # Camera 2 sits 0.06 m left of camera 0: 6 / 100.
     rows = ["100 0 60 0 0 100 20 0 0 0 1 0"] * 2 + ["100 0 60 6 0 100 20 0 0 0 1 0"] * 2
     lines = [f"P{number}: {row}" for number, row in enumerate(rows)]

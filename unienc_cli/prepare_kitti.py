@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from unienc_core.contracts import Reporter
 
 Split = Annotated[str, typer.Option(help="Name of the store below --out.")]
+ChosenSplit = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the store below --out (default: train, or test where that is chosen).",
+        show_default=False,
+    ),
+]
 MinMotion = Annotated[
     float,
     typer.Option(
@@ -44,7 +51,7 @@ _ODOMETRY_CAMERAS = {
 def kitti_raw(
     root: Annotated[Path, typer.Argument(help="Folder of the days: 2011_09_26, ...")],
     out: Annotated[Path, typer.Option(help="Folder of the stores.")] = Path("data/kitti-raw"),
-    split: Split = "train",
+    split: ChosenSplit = None,
     frames: Annotated[
         Path | None,
         typer.Option(
@@ -53,12 +60,13 @@ def kitti_raw(
         ),
     ] = None,
     drives: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="train (all but those of the Eigen split's test images), test (those), all, or "
-            "names separated by commas; without --frames."
+            "names separated by commas (default: train); not with --frames, which names drives.",
+            show_default=False,
         ),
-    ] = "train",
+    ] = None,
     camera: Annotated[str, typer.Option(help="left, right or both colour cameras.")] = "both",
     size: Annotated[
         str, typer.Option(help="Height x width of the triplets, or native.")
@@ -139,12 +147,14 @@ def kitti_raw(
     _one_of(depth_convention, dict.fromkeys(DEPTH_CONVENTIONS), "--depth-convention")
     if export_depth is not None and depth is None:
         raise UsageError("--export-depth writes the depth that --depth chooses: give both")
+    if frames is not None and drives is not None:
+        raise UsageError("--frames names the drives itself: leave --drives out")
     convention: Any = depth_convention
     kind: Any = depth
     request = RawRequest(
-        split=split,
+        split=_split(split, drives),
         frames=frames,
-        drives=drives,
+        drives=drives or "train",
         cameras=cameras,
         image_size=image_size,
         gap=gap,
@@ -159,7 +169,7 @@ def kitti_raw(
 
     list_files = cache(lambda: list_kitti_raw(root, request))
 
-    def export(reporter: Reporter) -> dict[str, Any]:
+    def export(reporter: Reporter, only_check: bool) -> dict[str, Any]:
         if export_depth is None:
             return {}
         found = export_kitti_depth(
@@ -167,7 +177,7 @@ def kitti_raw(
             export_depth,
             workers=making.processes,
             force=force,
-            dry_run=dry_run,
+            dry_run=only_check,
             reporter=reporter,
         )
         return {"exported_depth": found}
@@ -178,11 +188,12 @@ def kitti_raw(
 def kitti_odometry(
     root: Annotated[Path, typer.Argument(help="Folder with sequences/ and poses/.")],
     out: Annotated[Path, typer.Option(help="Folder of the stores.")] = Path("data/kitti-odometry"),
-    split: Split = "train",
+    split: ChosenSplit = None,
     sequences: Annotated[
         str,
         typer.Option(
-            help="train (all but 09 and 10), test (09 and 10), all, or names separated by commas."
+            help="train (all but 09, 10, and 11 to 21, which have no poses), test (09 and 10), "
+            "all, or names separated by commas."
         ),
     ] = "train",
     camera: Annotated[
@@ -220,7 +231,7 @@ def kitti_odometry(
     from unienc_core.data.sets.kitti_odometry import OdometryRequest, list_kitti_odometry
 
     request = OdometryRequest(
-        split=split,
+        split=_split(split, sequences),
         sequences=sequences,
         cameras=cameras,
         image_size=image_size,
@@ -265,6 +276,13 @@ def folders(
     request = FoldersRequest(split, image_size, gap, min_motion / 100, encoding)
     making = Making(out, shard, workers, threads, force, dry_run, as_json, quiet)
     make_set("folders", making, lambda: list_folders(calibration, request))
+
+
+def _split(asked: str | None, choice: str | None) -> str:
+    """Return the name of the store: that asked for, else the part of the set that is chosen."""
+    if asked is not None:
+        return asked
+    return "test" if choice == "test" else "train"
 
 
 def _size(text: str) -> tuple[int, int] | None:

@@ -22,7 +22,7 @@ from unienc_cli.options import (
     processes,
     use_threads,
 )
-from unienc_core.errors import UsageError
+from unienc_core.errors import PartialError, UsageError
 
 if TYPE_CHECKING:
     from unienc_core.contracts import Reporter
@@ -62,7 +62,7 @@ def make_set(
     verb: str,
     making: Making,
     list_files: Callable[[], Listing],
-    then: Callable[[Reporter], dict[str, Any]] | None = None,
+    export: Callable[[Reporter, bool], dict[str, Any]] | None = None,
 ) -> None:
     """List a data set, make its stores, and print the report.
 
@@ -70,26 +70,46 @@ def make_set(
         verb: Its name below ``prepare-data``.
         making: Options given.
         list_files: Looks at the files.
-        then: Does more once the stores are made; what it returns is added to the report.
+        export: Writes more files once the stores are made; what it returns is added to the report.
+            Asked for a dry run, it only refuses what it would refuse: that is done first.
     """
     part = parse_part(making.shard)
 
+    from unienc_core.contracts import Reporter
     from unienc_core.workflows.prepare_sets import format_report, prepare_set
 
+    partial: PartialError | None = None
     with reporting(making.quiet) as reporter:
-        report = prepare_set(
-            list_files(),
-            making.out,
-            part=part,
-            workers=making.processes,
-            force=making.force,
-            dry_run=making.dry_run,
-            reporter=reporter,
-        )
-        if then is not None:
-            report |= then(reporter)
+        listing = list_files()
+        speaker = reporter if making.dry_run else Reporter()  # else the export itself will say it
+        exported = {} if export is None else export(speaker, True)
+        try:
+            report = prepare_set(
+                listing,
+                making.out,
+                part=part,
+                workers=making.processes,
+                force=making.force,
+                dry_run=making.dry_run,
+                reporter=reporter,
+            )
+        except PartialError as error:
+            partial, report = error, error.report or {}
+        if export is not None and not making.dry_run:
+            exported = export(reporter, False)
+        report |= exported
     document = {"schema": SCHEMA, "verb": f"prepare-data {verb}", **report}
     emit(document, making.as_json, format_report(report))
+    lost = [found for found in exported.values() if found.get("unreadable")]
+    if lost and partial is None:
+        count = sum(len(found["unreadable"]) for found in lost)
+        partial = PartialError(
+            f"{lost[0]['path']}: {count} files are not made, for their sources cannot be read; "
+            "restore these and repeat the command, which adds them"
+        )
+    if partial is not None:
+        partial.reported = True
+        raise partial
 
 
 def parse_part(text: str | None) -> tuple[int, int] | None:
@@ -176,7 +196,7 @@ def cityscapes(
     if shard is not None and (export_depth or export_panoptic):
         raise UsageError("an export is of the whole split: leave --shard out")
 
-    def export(reporter: Reporter) -> dict[str, Any]:
+    def export(reporter: Reporter, only_check: bool) -> dict[str, Any]:
         return export_cityscapes(
             root,
             split,
@@ -185,7 +205,7 @@ def cityscapes(
             panoptic=export_panoptic,
             workers=making.processes,
             force=force,
-            dry_run=dry_run,
+            dry_run=only_check,
             reporter=reporter,
         )
 

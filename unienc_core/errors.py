@@ -7,7 +7,8 @@ VRAM or disk; 6 integrity; 7 a figure beyond a threshold; 130 interrupted but re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 
@@ -17,6 +18,7 @@ class UniencError(Exception):
     exit_code = 1
     reported = False  # whether a JSON document about it is on stdout already
     told = False  # whether another process of the same run tells people
+    details: Mapping[str, Any] = MappingProxyType({})  # what a JSON document says beside the line
 
 
 class UsageError(UniencError):

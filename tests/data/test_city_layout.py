@@ -131,6 +131,20 @@ def test_an_interrupted_export_is_made_again_by_any_number_of_workers(city: Path
     assert contents(tmp_path / "cs") == contents(city / "cs")
 
 
+def test_lost_files_are_made_again(city: Path, tmp_path: Path):
+    stores, out = [city / "stores" / "train", city / "stores" / "val"], tmp_path / "cs"
+    export_city(stores, out)
+    whole, said = contents(out), []
+    assert export_city(stores, out)["written"] == 0
+    (annotated,) = annotated_frames(21)
+    name = f"synthcity_000000_{annotated:06d}_camera.json"
+    for path in (out / "camera/val/synthcity" / name, next(out.glob("disparity_sequence/*/*/*"))):
+        path.unlink()
+    assert export_city(stores, out, reporter=Reporter(say=said.append))["written"] == 27
+    assert any("2 files are missing; the export is made again" in line for line in said)
+    assert contents(out) == whole
+
+
 def test_other_stores_and_other_folders_are_refused(city: Path, tmp_path: Path):
     out = tmp_path / "cs"
     export_city([city / "stores" / "train"], out)

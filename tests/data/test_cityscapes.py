@@ -223,7 +223,7 @@ def test_a_root_without_the_split_is_answered_with_both_trees(tmp_path):
 def test_nothing_but_lonely_frames_is_nothing_to_store(tmp_path):
     write_sequence(tmp_path, "train", "ulm", range(2))
     write_camera(tmp_path, "train", "ulm_000000_000019")
-    with pytest.raises(DataError, match="nothing to store of split train: 2 frames without both"):
+    with pytest.raises(DataError, match="nothing to store of split train: 2: frames without both"):
         list_cityscapes(tmp_path, REQUEST)
 
 

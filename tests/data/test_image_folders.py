@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unienc_core.data.sets.folder_frames import number_names
+from unienc_core.data.sets.folder_frames import NumberedNames, number_names
 from unienc_core.data.sets.folders import FoldersRequest, list_folders
 from unienc_core.data.sets.listing import StorePlan
 from unienc_core.data.shard_build import Frame
@@ -122,21 +122,87 @@ cameras:
 
 
 def test_pictures_are_numbered_by_their_names() -> None:
-    assert number_names(["b_10.png", "b_2.png", "b_9.png"]) == {
+    assert number_names(["b_10.png", "b_2.png", "b_9.png"]).names == {
         0: "b_2.png",
         7: "b_9.png",
         8: "b_10.png",
     }
-    assert number_names(["0.png", "5.png", "10.png", "20.png"]) == {
+    assert number_names(["0.png", "5.png", "10.png", "20.png"]).names == {
         0: "0.png",
         1: "5.png",
         2: "10.png",
         4: "20.png",
     }
     nanoseconds = ["1403636579763555584.png", "1403636579813555456.png", "1403636579863555584.png"]
-    assert list(number_names(nanoseconds)) == [0, 1, 2]
-    assert number_names(["left.png", "again.png"]) == {0: "again.png", 1: "left.png"}
-    assert number_names(["7.png"]) == {0: "7.png"}
+    assert list(number_names(nanoseconds).names) == [0, 1, 2]
+    assert number_names(["left.png", "again.png"]).names == {0: "again.png", 1: "left.png"}
+    assert number_names(["7.png"]) == NumberedNames({0: "7.png"}, True)
+
+
+@pytest.mark.parametrize(
+    ("in_time", "places"),
+    [
+        # TUM RGB-D: seconds, of which the fraction begins anew.
+        (
+            ["1305031102.875304", "1305031102.911185", "1305031102.975326", "1305031103.011215"],
+            None,
+        ),
+        (["2023-05-01_12-59-58", "2023-05-01_12-59-59", "2023-05-01_13-00-00"], None),
+        (["0_cam0", "1_cam0", "2_cam0", "9_cam0", "10_cam0"], [0, 1, 2, 9, 10]),
+        (["t_0.5", "t_1.0", "t_1.5", "t_2.5"], [0, 1, 2, 4]),
+        (["t_9.75", "t_10.0", "t_10.25", "t_10.5"], [0, 1, 2, 3]),
+        # Not seconds but a clip and its pictures; and a day.
+        (["1.8", "1.9", "1.10", "1.11", "1.13"], [0, 1, 2, 3, 5]),
+        (["2023.9.30", "2023.10.1", "2023.10.2"], None),
+        # Two numbers count up, the second one unevenly.
+        (["5_17", "6_18", "8_25", "9_31"], [0, 1, 3, 4]),
+        (["0_7", "0_8", "1_0", "1_1"], None),
+        (["1", "02", "2", "10"], None),
+        (["a9", "b1"], None),
+    ],
+)
+def test_every_number_of_a_name_counts(in_time: list[str], places: list[int] | None) -> None:
+    names = [f"{name}.png" for name in in_time]
+    found = number_names(list(reversed(names)))
+    assert [found.names[place] for place in sorted(found.names)] == names
+    assert (list(found.names) if found.has_step else None) == places
+
+
+def test_what_the_names_do_not_tell_is_said(tmp_path: Path) -> None:
+    write_folder(tmp_path / "rgb", [f"{t}.png" for t in ("1.875304", "1.911185", "2.011215")])
+    text = "fps: 30\ncameras: [{images: '*/*.png', K: [50, 50, 40, 24]}]"
+    listing = list_folders(write_yaml(tmp_path / "c.yaml", text), PNG)
+    (drive,) = listing.stores[0].drives
+    assert drive.attrs["files"] == "1.875304.png/1.911185.png/2.011215.png"
+    (remark,) = listing.remarks
+    assert remark == (
+        "rgb: the names tell no usual step, so that its 3 pictures are taken to follow each other, "
+        "from 1.875304.png to 2.011215.png"
+    )
+
+
+def test_a_picture_of_two_kinds_is_stored_once(tmp_path: Path) -> None:
+    write_folder(tmp_path / "rgb", ["0.png", "1.jpg", "1.png", "2.JPG", "3.png", "0.jpeg"])
+    text = "fps: 30\ncameras: [{images: '*/*', K: [50, 50, 40, 24]}]"
+    listing = list_folders(write_yaml(tmp_path / "c.yaml", text), PNG)
+    (drive,) = listing.stores[0].drives
+    assert drive.attrs["files"] == "0.png/1.png/2.JPG/3.png"
+    assert listing.dropped == {
+        "picture of the same name as another, but of another kind": ["rgb/0.jpeg", "rgb/1.jpg"]
+    }
+    assert len(frames_of(listing.stores[0])) == 4
+
+
+def test_folders_whose_names_read_alike_are_drives_of_their_own(tmp_path: Path) -> None:
+    for folder in ("seq/1", "seq_1", "seq 1"):
+        write_folder(tmp_path / folder, [f"{n}.png" for n in range(3)])
+    text = "fps: 30\ncameras: [{images: '**/*.png', K: [50, 50, 40, 24]}]"
+    (plan,) = list_folders(write_yaml(tmp_path / "c.yaml", text), PNG).stores
+    assert {drive.name: drive.attrs["folder"] for drive in plan.drives} == {
+        "seq_1_000000": "seq/1",
+        "seq_1-2_000000": "seq 1",
+        "seq_1-3_000000": "seq_1",
+    }
 
 
 @pytest.mark.parametrize(
@@ -145,6 +211,17 @@ def test_pictures_are_numbered_by_their_names() -> None:
         ("fps: [", "not valid YAML"),
         ("fps: 10", "'cameras': field required"),
         ("fps: yes\ncameras: []", "'fps'"),
+        ("fps: .inf\ncameras: [{images: 'rgb/*', K: [50, 50, 40, 24]}]", "'fps': .*finite"),
+        ("fps: 1.0e-320\ncameras: [{images: 'rgb/*', K: [50, 50, 40, 24]}]", "'fps': .*0.0001"),
+        ("fps: .nan\ncameras: [{images: 'rgb/*', K: [50, 50, 40, 24]}]", "'fps': .*finite"),
+        (
+            "fps: 10\ncameras: [{images: 'rgb/*', K: [.inf, 50, 40, 24]}]",
+            "'cameras.0.K.0': .*finite",
+        ),
+        (
+            "fps: 10\ncameras: [{images: 'rgb/*', K: [50, 50, 40, 24], depth_scale: .inf}]",
+            "'cameras.0.depth_scale': .*finite",
+        ),
         ("fps: 10\ncameras: [{images: '*.png', K: [1, 2, 3]}]", "'cameras.0.K"),
         ("fps: 10\ncameras: [{images: '*.png', K: [50, 50, 40, 24], krop: 1}]", "krop"),
         ("fps: 10\ncameras: [{images: 'no/*.png', K: [50, 50, 40, 24]}]", "no picture found"),

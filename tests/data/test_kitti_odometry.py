@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 from kitti_toys import HEIGHT, WIDTH, write_sequence
 
-from unienc_core.data.sets.kitti_odometry import (
-    OdometryRequest,
-    list_kitti_odometry,
-    read_poses,
-)
+from unienc_core.data.sets.kitti_odometry import OdometryRequest, list_kitti_odometry
+from unienc_core.data.sets.kitti_poses import read_poses
 from unienc_core.data.store import Store
 from unienc_core.data.store_writer import StoreWriter
 from unienc_core.errors import DataError, UsageError
@@ -73,19 +70,33 @@ def test_a_colour_camera_is_not_where_the_poses_are(tmp_path: Path) -> None:
 
 
 def test_training_leaves_out_what_the_protocol_tests_on(tmp_path: Path) -> None:
-    for name in ("00", "09", "11"):
+    for name in ("00", "09", "11", "own"):
         write_sequence(tmp_path, name, poses=name != "11")
     listing = list_kitti_odometry(tmp_path, NATIVE)
-    assert {drive.attrs["sequence"] for drive in listing.stores[0].drives} == {"00", "11"}
-    assert listing.dropped == {"sequence that the odometry protocol tests on": ["09"]}
-    assert "1 of 2 sequences have no" in listing.remarks[0]
-    assert "T_world_camera" not in listing.stores[0].spec.keys
+    assert {drive.attrs["sequence"] for drive in listing.stores[0].drives} == {"00", "own"}
+    assert listing.dropped == {
+        "sequence that the odometry protocol tests on": ["09"],
+        "sequence whose poses are not published (name it in --sequences to have it)": ["11"],
+    }
+    assert "T_world_camera" in listing.stores[0].spec.keys
+    unknown = list_kitti_odometry(tmp_path, replace(NATIVE, sequences="00,11"))
+    assert "1 of 2 sequences have no" in unknown.remarks[0]
+    assert "T_world_camera" not in unknown.stores[0].spec.keys
     held_out = list_kitti_odometry(tmp_path, replace(NATIVE, sequences="test"))
     assert [drive.attrs["sequence"] for drive in held_out.stores[0].drives] == ["09"]
     named = list_kitti_odometry(tmp_path, replace(NATIVE, sequences="09,00", gap=2))
     assert [drive.attrs["frames"] for drive in named.stores[0].drives] == ["0,2,4", "1,3,5"] * 2
     with pytest.raises(UsageError, match="--sequences 12: not in"):
         list_kitti_odometry(tmp_path, replace(NATIVE, sequences="12"))
+
+
+def test_pictures_of_another_kind_than_most_are_counted(tmp_path: Path) -> None:
+    write_sequence(tmp_path, "00")
+    (tmp_path / "sequences/00/image_2/000005.png").rename(
+        tmp_path / "sequences/00/image_2/000005.jpg"
+    )
+    listing = list_kitti_odometry(tmp_path, NATIVE)
+    assert listing.dropped == {".jpg in a folder of mostly .png": ["00/image_2/5"]}
 
 
 def test_what_is_missing_or_broken_is_said_in_one_line(tmp_path: Path) -> None:
@@ -102,6 +113,7 @@ def test_what_is_missing_or_broken_is_said_in_one_line(tmp_path: Path) -> None:
     for text, what in (
         ("1 0 0", "expected rows of 12"),
         ("2 0 0 0 0 1 0 0 0 0 1 0", "row 1: no rotation"),
+        ("1 0 0 0 0 1 0 0 0 0 1 0\n-1 0 0 0 0 1 0 0 0 0 1 0", "row 2: a mirrored picture"),
         ("a b", "no poses can be read"),
     ):
         poses.write_text(text)
@@ -118,3 +130,16 @@ def test_long_sequences_are_cut_without_losing_a_triplet(
     write_sequence(tmp_path, "00")
     (plan,) = list_kitti_odometry(tmp_path, NATIVE).stores
     assert [drive.attrs["frames"] for drive in plan.drives] == ["0-3", "2-5"]
+
+
+def test_names_of_other_digits_and_cameras_of_other_pictures_are_refused(tmp_path: Path) -> None:
+    write_sequence(tmp_path, "00")
+    calibration = tmp_path / "sequences/00/calib.txt"
+    calibration.write_text(calibration.read_text().replace("60 6", "1096 6"))
+    with pytest.raises(DataError, match=r"calib.txt: fx, .*1096, 20 px do not fit .* 40x120"):
+        stored(tmp_path, NATIVE, tmp_path / "out")
+    for path in (tmp_path / "sequences/00/image_2").iterdir():
+        path.rename(path.with_stem(f"{int(path.stem):010d}"))
+    line = "image_2: found 0000000000.png, expected names of 6 digits, as 000000.png"
+    with pytest.raises(DataError, match=line):
+        list_kitti_odometry(tmp_path, NATIVE)

@@ -99,19 +99,55 @@ def test_a_split_file_says_which_frames_are_targets(tmp_path: Path) -> None:
     (tmp_path / "2011_09_26/2011_09_26_drive_0001_sync/image_03/data/0000000004.png").unlink()
     day = "2011_09_26/2011_09_26_drive_0001_sync"
     listed = [f"{day} {frame} l" for frame in (1, 2, 3, 6, 7, 9)] + [f"{day} {5:010d} r"]
-    other = "2011_09_26/2011_09_26_drive_0099_sync 5 l"
-    (tmp_path / "files.txt").write_text("\n".join([*listed, other]))
+    other = [f"2011_09_26/2011_09_26_drive_0099_sync 5 {side}" for side in "lr"]
+    (tmp_path / "files.txt").write_text("\n".join([*listed, *other]))
     request = RawRequest(frames=tmp_path / "files.txt", image_size=None)
     listing = list_kitti_raw(tmp_path, request)
     store = stored(listing.stores[0], tmp_path / "train")
     # 4 and 5 lie between listed ones, and so are stored, yet are no targets; 9 is the last.
     assert targets(store) == [f"0001/02/{n}" for n in (1, 2, 3, 6, 7)]
     assert listing.dropped == {
-        "listed, but its drive is not there": ["2011_09_26_drive_0099/5"],
+        "listed, but its drive is not there": [
+            "2011_09_26_drive_0099/image_02/5",
+            "2011_09_26_drive_0099/image_03/5",
+        ],
         "no frame 1 before or after it": [
             "2011_09_26_drive_0001/image_02/9",
             "2011_09_26_drive_0001/image_03/5",
         ],
+    }
+
+
+def test_listed_frames_of_a_camera_that_is_not_asked_for_are_counted(tmp_path: Path) -> None:
+    write_drive(tmp_path, 1)
+    day = "2011_09_26/2011_09_26_drive_0001_sync"
+    (tmp_path / "files.txt").write_text(f"{day} 3 l\n{day} 4 r\n{day} 5 r\n")
+    request = replace(LEFT, frames=tmp_path / "files.txt")
+    assert list_kitti_raw(tmp_path, request).dropped == {
+        "listed for the camera that is not asked for": [
+            "2011_09_26_drive_0001/image_03/4",
+            "2011_09_26_drive_0001/image_03/5",
+        ]
+    }
+    (tmp_path / "files.txt").write_text(f"{day} 4 r\n")
+    with pytest.raises(DataError, match="none of its frames .*1: listed for the camera"):
+        list_kitti_raw(tmp_path, request)
+
+
+def test_pictures_of_another_kind_than_most_are_counted(tmp_path: Path) -> None:
+    folder = write_drive(tmp_path, 1, frames=10) / "image_02/data"
+    for frame in (7, 8, 9):
+        path = folder / f"{frame:010d}.png"
+        cv2.imwrite(str(path.with_suffix(".jpg")), cv2.imread(str(path)))
+        if frame > 7:  # which is there as either
+            path.unlink()
+    listing = list_kitti_raw(tmp_path, LEFT)
+    assert [drive.attrs["frames"] for drive in listing.stores[0].drives] == ["0-7"]
+    assert listing.dropped == {
+        ".jpg in a folder of mostly .png": [
+            "2011_09_26_drive_0001/image_02/8",
+            "2011_09_26_drive_0001/image_02/9",
+        ]
     }
 
 
@@ -215,9 +251,8 @@ def test_annotated_depth_is_found_beside_or_inside_the_drives(tmp_path: Path, pl
     with pytest.raises(DataError, match=r"0000000002.png: a map of \(39, 120\), expected"):
         frames_of(listing.stores[1])
     request = RawRequest(cameras=(2,), depth="annotated", annotated=tmp_path / "none")
-    listing = list_kitti_raw(tmp_path / "raw", request)
-    assert [plan.name for plan in listing.stores] == ["train"]
-    assert "no annotated depth of these frames is there" in listing.remarks[-1]
+    with pytest.raises(DataError, match="no annotated depth of the 4 frames found; expected under"):
+        list_kitti_raw(tmp_path / "raw", request)
 
 
 def test_what_is_missing_or_broken_is_said_in_one_line(tmp_path: Path) -> None:
@@ -231,7 +266,7 @@ def test_what_is_missing_or_broken_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="calib_cam_to_cam.txt: no such file"):
         list_kitti_raw(tmp_path, LEFT)
     (tmp_path / "files.txt").write_text("2011_09_26/2011_09_26_drive_0099_sync 5 l\n")
-    with pytest.raises(DataError, match="none of its drives lies in"):
+    with pytest.raises(DataError, match="none of its frames is one of .*1: listed, but its drive"):
         list_kitti_raw(tmp_path, RawRequest(frames=tmp_path / "files.txt"))
 
 
@@ -246,3 +281,17 @@ def test_the_sources_import_no_torch() -> None:
     lines = [f"import unienc_core.data.sets.{module}" for module in modules]
     code = "; ".join([*lines, "import sys", "sys.exit('torch' in sys.modules)"])
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_pieces_of_a_cut_run_without_a_listed_frame_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unienc_core.data.sets import sequence
+
+    monkeypatch.setattr(sequence, "MAX_DRIVE_PIXELS", 3 * HEIGHT * WIDTH)
+    write_drive(tmp_path, 1)
+    day = "2011_09_26/2011_09_26_drive_0001_sync"
+    (tmp_path / "files.txt").write_text(f"{day} 1 l\n{day} 4 l\n")
+    listing = list_kitti_raw(tmp_path, replace(LEFT, frames=tmp_path / "files.txt"))
+    assert targets(stored(listing.stores[0], tmp_path / "out")) == ["0001/02/1", "0001/02/4"]
+    assert from_spans(to_spans([])) == []

@@ -37,6 +37,16 @@ def test_a_line_of_real_records_is_read(real_data: Path, tmp_path: Path) -> None
         oxts.read_oxts(tmp_path / "0.txt")
 
 
+@pytest.mark.parametrize("place", ["-91 8", "90 8", "-90 8", "49 1e9"])
+def test_records_from_off_the_earth_are_refused(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "0.txt"
+    path.write_text(place + " 0" * (oxts.NUM_FIELDS - 2))
+    with pytest.raises(DataError, match=r"0.txt: latitude .* expected a place on Earth"):
+        oxts.read_oxts(path)
+    path.write_text("-89.9 -180" + " 0" * (oxts.NUM_FIELDS - 2))
+    assert np.isfinite(oxts.poses([oxts.read_oxts(path)])).all()
+
+
 @pytest.mark.data
 def test_real_positions_move_as_fast_and_turn_as_much_as_the_records_say(real_data: Path) -> None:
     rows = (real_data / "steering_labels/kitti_tracking_oxts/oxts.txt").read_text().splitlines()

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from kitti_toys import write_drive, write_sequence
+from kitti_toys import HEIGHT, WIDTH, write_drive, write_sequence
 
 from unienc_cli.main import run
 from unienc_core.checkpoint import save_checkpoint
+from unienc_core.contracts import Reporter
 from unienc_core.data.store import Store
 from unienc_core.errors import DataError, UsageError
 from unienc_core.models.network import build_network
@@ -57,6 +59,7 @@ def test_kitti_raw_with_lidar_as_store_and_files(
     # Depth of another meaning must not get between these.
     assert run([*command, "--depth-convention", "velodyne-x", "--out", str(tmp_path / "x")]) == 2
     assert "holds depth of another meaning" in document(capsys)["error"]
+    assert not (tmp_path / "x").exists()  # before any store is made
     other = [*command, "--depth-convention", "velodyne-x", "--out", str(tmp_path / "x"), "--force"]
     assert run(other) == 0
     assert np.load(folder / f"{3:010d}.npy").max() == 13.25
@@ -75,6 +78,33 @@ def test_kitti_odometry_and_its_parts(tmp_path: Path, capsys: pytest.CaptureFixt
     assert names == ["00_image_2_000000", "01_image_2_000000", "02_image_2_000000"]
 
 
+def test_annotated_depth_does_not_get_among_that_of_scans(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_drive(tmp_path / "raw", 1, frames=4)
+    command = ["prepare-data", "kitti-raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
+    command += ["--camera", "left", "--size", "32x96", "--workers", "1", "--quiet"]
+    command += ["--export-depth", str(tmp_path / "depths"), "--depth", "annotated"]
+    # No annotated map at all: there would be nothing to export in the end.
+    assert run(command) == 3
+    error = capsys.readouterr().err
+    assert "no annotated depth of the 4 frames found; expected under it train/<drive>_sync" in error
+    maps = folder / "proj_depth/groundtruth/image_02"
+    maps.mkdir(parents=True)
+    cv2.imwrite(str(maps / "0000000002.png"), np.full((HEIGHT, WIDTH), 2560, np.uint16))
+    (tmp_path / "depths").mkdir()
+    record = tmp_path / "depths/export.json"
+    record.write_text('{"depth": "velodyne", "convention": "camera-z"}')
+    assert run(command) == 2
+    assert "holds depth of another meaning" in capsys.readouterr().err
+    assert run([*command, "--depth-convention", "velodyne-x"]) == 2
+    assert "annotated depth is camera-z, asked velodyne-x" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    record.unlink()
+    assert run(command) == 0
+    assert len(list((tmp_path / "depths").rglob("*.npy"))) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "code", "what"),
     [
@@ -85,6 +115,7 @@ def test_kitti_odometry_and_its_parts(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--size", "big"], 2, "like 96x320"),
         (["--split", "../train"], 2, "expected the name of a folder"),
         (["--min-motion", "200"], 2, "least motion 2 widths"),
+        (["--frames", "none.txt", "--drives", "all"], 2, "leave --drives out"),
         (["--frames", "none.txt"], 3, "none.txt: no such split file"),
     ],
 )
@@ -130,6 +161,23 @@ def test_motion_alone_is_scored_on_a_store_without_depth(
     assert document(capsys)["metrics"] == report["metrics"]
 
 
+def test_drives_too_short_for_a_snippet_are_said(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "odometry", "09")
+    (tmp_path / "odometry/sequences/09/image_2/000004.png").unlink()
+    command = ["prepare-data", "kitti-odometry", str(tmp_path / "odometry"), "--split", "val"]
+    command += ["--sequences", "test", "--size", "native", "--workers", "1", "--quiet"]
+    assert run([*command, "--out", str(tmp_path / "out")]) == 0
+    said: list[str] = []
+    report = eval_depth(
+        tmp_path / "out",
+        checkpoint=save_untrained(tmp_path / "run"),
+        protocol="odometry",
+        reporter=Reporter(say=said.append),
+    )
+    assert (report["num_snippets"], report["metrics"]["ate_5"]) == (0, None)
+    assert any("no drive has 5 frames, a snippet of 5 at gap 1" in line for line in said)
+
+
 def test_motion_needs_poses(tmp_path: Path) -> None:
     write_sequence(tmp_path / "odometry", "00", poses=False)
     command = ["prepare-data", "kitti-odometry", str(tmp_path / "odometry"), "--size", "native"]
@@ -138,3 +186,43 @@ def test_motion_needs_poses(tmp_path: Path) -> None:
         eval_depth(tmp_path / "out/train", protocol="odometry")
     with pytest.raises(UsageError, match="protocol odometry takes a store and a checkpoint"):
         eval_depth(tmp_path / "out/train", protocol="odometry", pose=True)
+
+
+def test_the_store_is_called_by_the_part_of_the_set_unless_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_drive(tmp_path / "raw", 2, frames=3)
+    write_sequence(tmp_path / "odometry", "09")
+    for verb, option in (("raw", "--drives"), ("odometry", "--sequences")):
+        command = ["prepare-data", f"kitti-{verb}", str(tmp_path / verb), "--json", "--dry-run"]
+        command += ["--out", str(tmp_path / "out"), option]
+        for more, name in ((["test"], "test"), (["all"], "train"), (["test", "--split", "x"], "x")):
+            assert run([*command, *more]) == 0
+            assert [plan["name"] for plan in document(capsys)["planned"]] == [name]
+
+
+@pytest.mark.parametrize("kind", ["velodyne", "annotated"])
+def test_depth_that_is_asked_for_and_not_there_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    folder = write_drive(tmp_path / "raw", 1, frames=3)
+    for scan in (folder / "velodyne_points/data").iterdir():
+        scan.unlink()
+    command = ["prepare-data", "kitti-raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
+    assert run([*command, "--depth", kind, "--annotated", str(tmp_path / "none")]) == 3
+    error = capsys.readouterr().err
+    assert f"no {kind} depth of the 6 frames found; expected under it" in error
+    assert ("found no such folder" in error) == (kind == "annotated")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_store_without_a_triplet_is_refused_and_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_sequence(tmp_path / "odometry", "00")
+    command = ["prepare-data", "kitti-odometry", str(tmp_path / "odometry"), "--size", "native"]
+    command += ["--out", str(tmp_path / "out"), "--workers", "1", "--quiet"]
+    assert run([*command, "--min-distance", "1000"]) == 3
+    assert "none of 6 frames is a target: the camera stands" in capsys.readouterr().err
+    assert not (tmp_path / "out/train").exists()
+    assert run(command) == 0  # other settings, and no store in the way

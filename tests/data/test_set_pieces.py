@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unienc_core.data.clip_scan import Window
@@ -37,6 +37,7 @@ def test_touching_snippets_join_and_holes_part():
 
 
 @given(st.sets(st.integers(0, 60)), st.integers(1, 4))
+@settings(deadline=None)
 def test_every_frame_with_both_neighbours_is_a_target_once_and_no_frame_lies_in_two_runs(
     numbers, gap
 ):
@@ -48,6 +49,7 @@ def test_every_frame_with_both_neighbours_is_a_target_once_and_no_frame_lies_in_
 
 
 @given(st.integers(3, 50), st.integers(3, 12))
+@settings(deadline=None)
 def test_cutting_loses_no_triplet(length, most):
     run = list(range(7, 7 + length))
     pieces = cut(run, most)
@@ -145,6 +147,29 @@ def test_a_tree_that_is_not_there_is_shown_with_what_is(tmp_path):
     assert str(missing_tree(tmp_path / "x", "it", ["y"])).endswith("found no such folder")
 
 
+def test_a_jpeg_may_say_much_before_its_size(tmp_path):
+    data = cv2.imencode(".jpg", np.full((48, 64, 3), 200, np.uint8))[1].tobytes()
+
+    def segment(marker, length):
+        return bytes([0xFF, marker]) + (length + 2).to_bytes(2, "big") + b"\xff" * length
+
+    heads = {
+        "long": segment(0xE1, 65000) + segment(0xE2, 60000),  # EXIF and a colour profile
+        "fill": b"\xff",
+        "both": segment(0xE1, 65533) + b"\xff\xff\xff" + segment(0xE2, 10),
+    }
+    for name, head in heads.items():
+        path = tmp_path / f"{name}.jpg"
+        path.write_bytes(data[:2] + head + data[2:])
+        assert picture_size(path) == (48, 64), name
+        assert abs(read_picture(path).astype(int) - 200).max() < 3, name
+    for rest in (data[:2], data[:2] + heads["long"], data[:2] + b"\xff" * 90):
+        (tmp_path / "cut.jpg").write_bytes(rest)
+        for read in (picture_size, read_picture):
+            with pytest.raises(DataError, match="no PNG or JPEG picture"):
+                read(tmp_path / "cut.jpg")
+
+
 def test_dropped_names_count_once(tmp_path):
     listing = Listing(tmp_path)
     listing.drop("no reason", [])
@@ -152,6 +177,22 @@ def test_dropped_names_count_once(tmp_path):
     listing.drop("late", ["a", "c", "d"])
     (entry,) = listing.dropped_report()
     assert entry == {"reason": "late", "count": 4, "examples": ["a", "b", "c"]}
+
+
+def test_dropping_names_one_by_one_costs_no_more_than_at_once(tmp_path):
+    class Name(str):
+        looked_at = 0
+
+        def __hash__(self):
+            Name.looked_at += 1
+            return super().__hash__()
+
+    listing = Listing(tmp_path)
+    for number in range(1000):
+        listing.drop("late", [Name(number)])
+    assert len(listing.dropped["late"]) == 1000
+    assert Name.looked_at < 10_000
+    assert listing.dropped_in_words() == "1000: late"
 
 
 def test_the_digest_tells_listings_apart():

@@ -3,15 +3,17 @@
 import multiprocessing
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
 import pytest
-from fake_drives import SIZE, K, file_bytes, frame, spec, write_fake_store
+from fake_drives import SIZE, K, file_bytes, frame, plans, pose, render, spec, write_fake_store
 
 from unienc_core.data.codecs import decode_image, encode_image, image_size_of
 from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import KeySpec
+from unienc_core.data.shard_build import DrivePlan
 from unienc_core.data.shard_read import Shard
 from unienc_core.data.store import Store, resolve_store
 from unienc_core.data.store_writer import StoreWriter
@@ -85,6 +87,30 @@ def test_triplets_without_motion_are_left_out(tmp_path):
     with StoreWriter(tmp_path / "s", spec(min_motion=0.25)) as writer:
         writer.add_drive("d", standing(None))
     assert Store(tmp_path / "s").triplets()[:, 1].tolist() == [3, 4]
+
+
+def test_what_was_found_standing_is_a_target_at_no_gap(tmp_path):
+    class Frames:
+        standing = frozenset({3, 7})
+
+        def __iter__(self):
+            return ({"K": K, "T_world_camera": pose(0, i)} for i in range(11))
+
+    keys = standard_keys("K", "T_world_camera")
+    for least in (0.0, 0.4):  # the camera drives 0.51 m a frame
+        with StoreWriter(tmp_path / str(least), spec(keys=keys, min_motion=least)) as writer:
+            writer.add_shards([[DrivePlan("a", 11)]], lambda plan: Frames())
+        store = Store(tmp_path / str(least))
+        for gap in (None, 1):
+            assert store.triplets(gap)[:, 1].tolist() == [1, 2, 4, 5, 6, 8, 9]
+        assert store.triplets(2)[:, 1].tolist() == [2, 4, 5, 6, 8]
+        assert store.triplets(4)[:, 1].tolist() == [4, 5, 6]
+
+
+def test_a_camera_too_slow_at_one_gap_may_be_fast_enough_at_another(tmp_path):
+    store = Store(write_fake_store(tmp_path / "s", count=1, num_frames=7, min_motion=0.6))
+    assert store.triplets().tolist() == []
+    assert store.triplets(2)[:, 1].tolist() == [2, 3, 4]
 
 
 def test_jpeg_and_other_sizes_and_own_keys(tmp_path):
@@ -174,6 +200,56 @@ def test_many_shards_keep_few_files_open(pristine, monkeypatch):
         )
     assert len(store._open) == 1
     assert isinstance(next(iter(store._open.values())), Shard)
+
+
+def test_only_what_is_read_is_opened(tmp_path, monkeypatch):
+    """A store of thousands of drives opens at once: the objects of a drive wait until needed."""
+    with StoreWriter(tmp_path / "s", spec()) as writer:
+        writer.add_shards([plans(8)], render)
+    store = Store(tmp_path / "s")
+    assert store.triplets().tolist() == [[d, t] for d in range(8) for t in (1, 2, 3)]
+    assert len(store._open) == 0
+    images = write_fake_store(tmp_path / "images", kind="images")
+    unrelated = Store(images)
+    assert (len(unrelated.triplets()), len(unrelated.triplets(2))) == (0, 0)
+    assert len(unrelated._open) == 0
+    store.frame(5, 2, ("image", "K"))
+    store.frame(5, 3, ("image",))
+    opened = store._open[0]._drives
+    assert {number: set(drive.nodes) for number, drive in opened.items()} == {5: {"image", "K"}}
+    monkeypatch.setattr("unienc_core.data.shard_read.MAX_OPEN_DRIVES", 2)
+    for drive in (0, 5, 1, 0, 7):
+        assert store.frame(drive, 4, ("curvature",))["curvature"] == 1 + drive
+    assert list(opened) == [0, 7]
+    Store(tmp_path / "s", verify=True)
+
+
+def test_shuffled_reads_of_forty_drives_open_each_drive_once(tmp_path, monkeypatch):
+    with StoreWriter(tmp_path / "s", spec()) as writer:
+        writer.add_shards([plans(40)], render)
+    store, opened = Store(tmp_path / "s"), []
+    open_node = Shard._open
+    monkeypatch.setattr(Shard, "_open", lambda *call: opened.append(call) or open_node(*call))
+    for drive in [*range(40), *range(0, 40, 7), *range(40)]:
+        store.frame(drive, 0, ("curvature",))
+    assert len(opened) == 40
+
+
+def test_threads_read_side_by_side_while_shards_open_and_close(pristine, monkeypatch):
+    monkeypatch.setattr("unienc_core.data.store.MAX_OPEN_SHARDS", 1)
+    store = Store(pristine)
+    places = [(n % 3, n % 5) for n in range(60)]
+
+    def read(place):
+        drive, index = place
+        column = store.column((drive + 1) % 3, "curvature")
+        return store.frame(drive, index, ("depth",))["depth"], column
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(read, places))
+    for (drive, index), (depth, column) in zip(places, found, strict=True):
+        np.testing.assert_array_equal(depth, frame(drive, index)["depth"])
+        assert column.tolist() == [1 + (drive + 1) % 3] * 5
 
 
 def test_resolve_store(pristine, tmp_path):

@@ -123,6 +123,26 @@ def test_labels_are_those_of_the_direct_store_and_depth_its_16_bit_code(city: Pa
             np.testing.assert_array_equal(np.rint(steps), codes[known])
 
 
+def test_depth_of_every_frame_is_that_of_the_direct_store_to_its_code(city: Path, tmp_path: Path):
+    adapted(city, tmp_path)
+    with (
+        closing(Store(city / "direct" / "train")) as direct,
+        closing(Store(tmp_path / "train")) as ours,
+    ):
+        assert ours.num_frames == DRIVES * FRAMES
+        for drive, info in enumerate(ours.drives):
+            number, first = number_of(info.name)
+            for index in range(info.num_frames):
+                theirs = direct.frame(number, first + index, ("K", "depth"))
+                fx, depth = theirs["K"][0, 0], theirs["depth"][:KEPT]
+                codes = disparity_codes(depth, fx)
+                found = ours.frame(drive, index, ["depth"])["depth"]
+                np.testing.assert_array_equal(found > 0, codes > 1)
+                known = codes > 1
+                expected = fx * BASELINE * 256 / (codes[known] - 1.0)
+                np.testing.assert_allclose(found[known], expected, rtol=1e-6)
+
+
 def test_settings_are_followed_on_the_way(city: Path, tmp_path: Path):
     """At half the size K obeys c' = (c + 0.5) / 2 - 0.5, and labels take the nearest pixel."""
     adapted(city, tmp_path, image_size=(KEPT // 2, 48))

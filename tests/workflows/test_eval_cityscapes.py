@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from depth_toys import write_toy_store
 
+from unienc_core.data.manifest import StoreSpec
+from unienc_core.data.store import Store
 from unienc_core.errors import DataError
 from unienc_core.metrics.depth import METRICS
 from unienc_core.metrics.protocols import PROTOCOLS
 from unienc_core.metrics.published import published_depth
+from unienc_core.workflows.depth_sources import check_pictures
 from unienc_core.workflows.evaluate import eval_depth, format_report
 
 CITYSCAPES = PROTOCOLS["cityscapes"]
@@ -58,6 +61,28 @@ def test_only_the_window_of_the_whole_ground_truth_is_scored(tmp_path, size):
     assert report["metrics"]["abs_rel"] == pytest.approx(0.1, rel=1e-3)
     assert report["metrics"]["a1"] == 1.0
     assert report["size"] == [192, 512]  # of whole pictures, too, the part that is kept
+    trimmed = {"ground_truth": 1, "predictions": int(size == (256, 512))}
+    assert report["data"]["trimmed"] == trimmed
+    line = f"whole pictures, cut: 1 of ground truth, {trimmed['predictions']} predictions"
+    assert line in format_report(report).splitlines()
+
+
+def test_a_prediction_of_what_is_kept_may_have_any_aspect(tmp_path):
+    """Beside ground truth that is cut already, 64 x 128 are the same part as 48 x 128."""
+    truth = np.full((48, 128), 10.0)
+    truth[36:] = 20.0
+    depth = np.full((64, 128), 10.0)
+    depth[48:] = 20.0
+    report = eval_depth(
+        **folders(tmp_path, truth, 1 / depth),
+        kind="disparity",
+        protocol="cityscapes",
+        scale="none",
+    )
+    assert report["size"] == [64, 128]
+    assert report["data"]["trimmed"] == {"ground_truth": 0, "predictions": 0}
+    assert report["metrics"]["abs_rel"] < 0.01  # cut again, a quarter of the rows were off by half
+    assert "whole pictures" not in format_report(report)
 
 
 def test_published_rows_stand_beside_and_say_where_they_are_from(tmp_path):
@@ -105,6 +130,22 @@ def test_a_store_of_whole_pictures_is_refused(tmp_path, monkeypatch):
     store = write_toy_store(tmp_path / "val", {"north": [whole_frame((24, 48))]})
     with pytest.raises(DataError, match=r"drive north holds whole pictures \(24x48\)"):
         eval_depth(store, protocol="cityscapes")
+
+
+@pytest.mark.parametrize(("crop", "fits"), [(0.25, True), (0.0, False), (0.3, False)])
+def test_a_store_of_another_part_of_the_pictures_is_refused(tmp_path, monkeypatch, crop, fits):
+    monkeypatch.setattr("depth_toys.SIZE", (24, 64))
+    monkeypatch.setattr(
+        "depth_toys.StoreSpec",
+        lambda **spec: StoreSpec(**{**spec, "source": "cityscapes", "config": {"crop": crop}}),
+    )
+    store = Store(write_toy_store(tmp_path / "val", {"north": [whole_frame((24, 64))]}))
+    check_pictures(store, PROTOCOLS["synth"])
+    if fits:
+        check_pictures(store, CITYSCAPES)
+        return
+    with pytest.raises(DataError, match=rf"made with --crop {crop}, .*with --crop 0.25"):
+        check_pictures(store, CITYSCAPES)
 
 
 def whole_frame(size):

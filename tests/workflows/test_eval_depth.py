@@ -1,6 +1,7 @@
 """`eval_depth` on stores and folders: numbers known beforehand, baselines, subsets, pictures."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from depth_toys import SIZE, RedPredictor, toy_frame, write_toy_store
 
 from unienc_core.checkpoint import save_checkpoint
 from unienc_core.contracts import Progress, Reporter
+from unienc_core.data.keys import standard_keys
 from unienc_core.errors import (
     DataError,
     IntegrityError,
@@ -22,7 +24,7 @@ from unienc_core.metrics.depth import METRICS
 from unienc_core.models.network import build_network
 from unienc_core.presets import load_preset
 from unienc_core.workflows import evaluate, origins
-from unienc_core.workflows.evaluate import eval_depth, format_report, format_table
+from unienc_core.workflows.evaluate import eval_depth, format_report
 
 PERFECT = dict(zip(METRICS, (0, 0, 0, 0, 1, 1, 1), strict=True))
 
@@ -117,10 +119,72 @@ def test_image_without_valid_pixel_is_skipped_and_counted(tmp_path, use) -> None
     assert (report["num_images"], report["num_skipped"]) == (1, 1)
     assert report["metrics"] == pytest.approx(PERFECT, abs=1e-4)
 
-    empty = eval_depth(write_toy_store(tmp_path / "void", {"a": frames[1:]}))
-    assert (empty["num_images"], empty["num_skipped"]) == (0, 1)
-    assert empty["metrics"] == dict.fromkeys(METRICS)
-    assert "-" in format_table(empty)[1]
+    with pytest.raises(DataError, match=r"void: none of 1 images has a pixel that counts \(synth"):
+        eval_depth(write_toy_store(tmp_path / "void", {"a": frames[1:]}))
+
+
+def test_of_a_folder_of_stores_those_with_depth_are_taken(tmp_path, use) -> None:
+    rng = np.random.default_rng(0)
+    frames = {"a": [toy_frame(rng)]}
+    for split in ("train", "val"):
+        write_toy_store(tmp_path / split, frames, keys=("image", "K"))
+        write_toy_store(tmp_path / f"{split}-labelled", frames)
+    use(RedPredictor())
+    said: list[str] = []
+    report = eval_depth(tmp_path, reporter=Reporter(say=said.append))
+    assert report["data"]["store"] == str(tmp_path / "val-labelled")
+    assert f"evaluating on {tmp_path / 'val-labelled'}" in said
+    baselines = ["constant", "per_pixel_mean", "ground_plane"]
+    assert list(report["baselines"]) == baselines
+    labelled = eval_depth(tmp_path / "val-labelled", train_store=tmp_path)
+    assert list(labelled["baselines"]) == baselines
+    shutil.rmtree(tmp_path / "val-labelled")
+    with pytest.raises(DataError, match=rf"{tmp_path / 'val'}.*depth"):
+        eval_depth(tmp_path)
+    shutil.rmtree(tmp_path / "val")
+    write_toy_store(tmp_path / "val", frames)
+    write_toy_store(tmp_path / "val-labelled", frames)
+    assert eval_depth(tmp_path)["data"]["store"] == str(tmp_path / "val-labelled")
+    shutil.rmtree(tmp_path / "val-labelled")
+    assert eval_depth(tmp_path)["data"]["store"] == str(tmp_path / "val")
+
+
+@pytest.mark.parametrize(
+    ("provenance", "words"),
+    [
+        ("LiDAR scan, velodyne-x", None),
+        ("LiDAR scan, camera-z", "not the published convention: depth is LiDAR scan, camera-z"),
+        ("KITTI annotated depth", "not the published convention: depth is KITTI annotated depth"),
+        (None, "whether depth is the published velodyne-x is not recorded"),
+    ],
+)
+def test_what_depth_means_stands_beside_the_published_rows(
+    tmp_path, use, monkeypatch, provenance, words
+) -> None:
+    def declare(*names, **options):
+        keys = standard_keys(*names, **options)
+        update = {"provenance": provenance}
+        return {**keys, "depth": keys["depth"].model_copy(update=update)}
+
+    monkeypatch.setattr("depth_toys.standard_keys", declare)
+    store = write_toy_store(tmp_path / "val")
+    use(RedPredictor())
+    report = eval_depth(store, protocol="kitti-eigen")
+    assert report["data"]["depth"] == provenance
+    text = format_report(report)
+    assert f"on {store}" + (f" (depth: {provenance})" if provenance else "") in text.splitlines()
+    assert any(word in text for word in ("convention", "recorded")) == (words is not None)
+    assert words is None or words in text
+    assert "convention" not in format_report(eval_depth(store))
+
+
+def test_a_folder_of_exported_depth_says_what_it_means(tmp_path) -> None:
+    depth = np.full((40, 60), 8.0, np.float32)
+    folders = [write_maps(tmp_path / name, {"a.npy": depth}) for name in ("gt", "predicted")]
+    (tmp_path / "gt/export.json").write_text('{"depth": "velodyne", "convention": "camera-z"}')
+    report = eval_depth(ground_truth=folders[0], predictions=folders[1], protocol="kitti-eigen")
+    text = format_report(report)
+    assert "not the published convention: depth is velodyne, camera-z" in text
 
 
 def test_folder_of_stores_means_its_val(tmp_path, use, monkeypatch) -> None:

@@ -119,7 +119,7 @@ def test_a_dry_run_reads_no_picture_and_writes_nothing(root, tmp_path):
 
 def test_depth_as_files_under_its_own_names_and_those_of_a_list(root, tmp_path):
     found = export_cityscapes_depth(root, "train", tmp_path / "own", workers=1)
-    assert found == {"path": str(tmp_path / "own"), "frames": 2, "made": 2}
+    assert found == {"path": str(tmp_path / "own"), "frames": 2, "made": 2, "unreadable": []}
     depth = np.load(tmp_path / "own" / f"{STEMS[1]}.npy")
     codes = label_parts(1)["disparity"].astype(float)
     expected = np.where(codes > 1, FX * BASELINE * 256 / np.maximum(codes - 1, 1), 0)
@@ -131,7 +131,7 @@ def test_depth_as_files_under_its_own_names_and_those_of_a_list(root, tmp_path):
     order.write_text(f"ulm {STEMS[1]}\n\nulm {STEMS[0]}\nulm/{STEMS[1]}_leftImg8bit.png\n")
     export_cityscapes_depth(root, "train", tmp_path / "listed", order, workers=1)
     files = sorted(path.name for path in (tmp_path / "listed").iterdir())
-    assert files == ["000_depth.npy", "001_depth.npy", "002_depth.npy"]
+    assert files == ["000_depth.npy", "001_depth.npy", "002_depth.npy", "export.json"]
     np.testing.assert_array_equal(np.load(tmp_path / "listed/000_depth.npy"), depth)
     np.testing.assert_array_equal(np.load(tmp_path / "listed/002_depth.npy"), depth)
 
@@ -173,6 +173,32 @@ def test_the_command(root, tmp_path, capsys):
     assert "nothing to do" in err
     assert "2 drives, 8 frames" not in out
     assert "16 frames, 8 triplets, 6x16" in out
+
+
+def test_an_export_that_cannot_be_is_refused_before_any_store_is_made(root, tmp_path, capsys):
+    common = ["prepare-data", "cityscapes", str(root), "--out", str(tmp_path / "out")]
+    other = tmp_path / "cityscapes_panoptic_train.json"
+    other.write_text('{"annotations": []}')
+    assert run([*common, "--export-panoptic", str(tmp_path)]) == 2
+    assert "holds 0 images, not the 2 asked for" in capsys.readouterr().err
+    (tmp_path / "list.txt").write_text("bonn_000000_000004")
+    listed = ["--export-frames", str(tmp_path / "list.txt")]
+    assert run([*common, "--export-depth", str(tmp_path / "depth"), *listed]) == 3
+    assert "1 of 1 frames have no disparity" in capsys.readouterr().err
+    nothing = ["--export-frames", str(tmp_path / "nolist.txt")]
+    assert run([*common, "--export-depth", str(tmp_path / "depth"), *nothing]) == 3
+    assert "nolist.txt" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_panoptic_without_instances_is_refused_before_any_store_is_made(tmp_path, capsys):
+    write_small_cityscapes(tmp_path / "cs", "train", snippets=1)
+    for path in (tmp_path / "cs/gtFine").rglob("*_instanceIds.png"):
+        path.unlink()
+    command = ["prepare-data", "cityscapes", str(tmp_path / "cs"), "--out", str(tmp_path / "out")]
+    assert run([*command, "--size", "6x16", "--export-panoptic", str(tmp_path / "pan")]) == 3
+    assert "no Cityscapes instances of split 'train' found" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,8 @@ from unienc_core.data.check_values import (
 from unienc_core.data.findings import Finding, Notes
 from unienc_core.data.manifest import DriveRecord, ShardRecord, StoreSpec
 from unienc_core.data.picture_motion import STANDING, apparent_motion, small_picture
-from unienc_core.data.shard_read import Shard, check_size
+from unienc_core.data.shard_read import Shard, check_hash, check_size
 from unienc_core.errors import DataError, StoreError
-from unienc_core.files import sha256_file
 
 MANY_STANDING = 0.2
 _RESTORE = "restore the file, or repeat prepare-data, which makes damaged shards again"
@@ -72,11 +71,9 @@ def check_shard(folder: Path, record: ShardRecord, spec: StoreSpec) -> ShardChec
     result, path = ShardCheck(), folder / record.file
     try:
         check_size(path, record)
-        if sha256_file(path) != record.sha256:
-            what = "its bytes do not fit their recorded SHA-256"
-            result.findings.append(Finding("integrity", str(path), what, _RESTORE))
-            return result
+        check_hash(path, record)
         shard = Shard(path, record, spec.keys)
+        shard.check()
     except StoreError as error:
         result.findings.append(_from_error(error, str(path)))
         return result

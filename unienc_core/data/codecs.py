@@ -31,6 +31,7 @@ _PARAMETERS = {
 }
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8"
+_JPEG_FILL, _JPEG_SCAN = 0xFF, 0xDA
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
 
 
@@ -85,7 +86,7 @@ def check_encoded(data: np.ndarray, size: tuple[int, int], where: str) -> None:
         DataError: If it is not such an image, or a checksum does not fit.
     """
     is_png = data[:8].tobytes() == _PNG_MAGIC
-    found = image_size_of(data[: 24 if is_png else 1 << 16].tobytes())
+    found = image_size_of(np.ascontiguousarray(data).data)
     if found != tuple(size):
         seen = "no PNG or JPEG image" if found is None else f"an image of {found[0]}x{found[1]}"
         raise DataError(f"{where}: found {seen}, expected {size[0]}x{size[1]}")
@@ -101,13 +102,18 @@ def decode_bytes(data: np.ndarray, flags: int) -> np.ndarray | None:
         return None
 
 
-def image_size_of(head: bytes) -> tuple[int, int] | None:
-    """Return (h, w) as the header of a PNG or JPEG file says, or None if it is neither."""
-    if head.startswith(_PNG_MAGIC) and len(head) >= 24:
-        width, height = struct.unpack(">II", head[16:24])
+def image_size_of(data: bytes | memoryview) -> tuple[int, int] | None:
+    """Return (h, w) as the header of a PNG or JPEG file says, or None if it is neither.
+
+    Args:
+        data: The file's bytes, or the first of them: 24 of a PNG, all up to the frame header of a
+            JPEG, which stands behind whatever else the camera had to say.
+    """
+    if data[:8] == _PNG_MAGIC and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
         return height, width
-    if head.startswith(_JPEG_MAGIC):
-        return _jpeg_size(head)
+    if data[:2] == _JPEG_MAGIC:
+        return _jpeg_size(data)
     return None
 
 
@@ -126,12 +132,17 @@ def _is_intact_png(data: np.ndarray) -> bool:
     return False
 
 
-def _jpeg_size(head: bytes) -> tuple[int, int] | None:
-    at = 2
-    while at + 9 <= len(head) and head[at] == 0xFF:
-        marker = head[at + 1]
+def _jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
+    at = len(_JPEG_MAGIC)
+    while at + 9 <= len(data) and data[at] == _JPEG_FILL:
+        marker = data[at + 1]
         if marker in _JPEG_FRAMES:
-            height, width = struct.unpack(">HH", head[at + 5 : at + 9])
+            height, width = struct.unpack_from(">HH", data, at + 5)
             return height, width
-        at += 2 + struct.unpack(">H", head[at + 2 : at + 4])[0]
+        if marker == _JPEG_FILL:  # any number of these may stand before a marker
+            at += 1
+        elif marker == _JPEG_SCAN:  # the picture itself, which a frame header must precede
+            return None
+        else:
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     return None

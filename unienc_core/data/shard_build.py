@@ -64,7 +64,10 @@ class DrivePlan:
 FrameSource = Callable[[DrivePlan], Iterable[Frame]]
 """Frames of a drive in order; picklable when several workers are used. What it returns may have
 two attributes that are known only when all frames were given: `attrs`, plain values kept with the
-drive, and `standing`, numbers of frames that are no targets since the camera stands there."""
+drive, and `standing`, positions (from 0) of frames that must not be targets: the picture hardly
+differs from that of a neighbour, or a list of targets does not name them. They are stored like the
+others, as sources, and `Store.triplets` gives them at no gap; that the camera moves less than the
+spec's `min_motion`, where there are poses, needs no mark."""
 
 
 def shard_name(index: int) -> str:

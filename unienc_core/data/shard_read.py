@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +13,45 @@ import h5py
 import numpy as np
 
 from unienc_core.data.codecs import decode_image
-from unienc_core.data.manifest import FORMAT, VERSION, DriveRecord, KeySpec, ShardRecord
+from unienc_core.data.manifest import FORMAT, VERSION, KeySpec, ShardRecord
 from unienc_core.data.shard_build import drive_group
 from unienc_core.errors import DataError, StoreError
+from unienc_core.files import sha256_file
 
 MAX_FRAME_BYTES = 1 << 30
 _ALLOWED_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
 _REMEDY = "restore the file, or repeat prepare-data, which makes damaged shards again"
 
+TRIPLETS = "triplets"
+
+
+MAX_OPEN_DRIVES = 64
+"""Of a shard, whose objects stay open: each takes some 50 kB, so up to 3 MB a shard. Shuffled reads
+of more drives than stay open have to open and check a drive nearly every time, which takes several
+times as long as the read itself."""
+
+
+@dataclass(frozen=True)
+class _Node:
+    """An open dataset; of images the bytes one after another, and where each one begins."""
+
+    data: Any
+    offsets: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Drive:
+    """An open drive, with those of its keys that were asked for."""
+
+    group: Any
+    nodes: dict[str, _Node] = field(default_factory=dict)
+
 
 class Shard:
-    """An open shard whose structure fits its record.
+    """An open shard. What it holds of a drive is opened, and checked, when it is first asked for.
+
+    A store may have thousands of drives: to open all of their objects takes long, and much memory.
+    One thread at a time may use it, but for `decoded`.
 
     Args:
         path: The file.
@@ -28,21 +59,29 @@ class Shard:
         keys: What the manifest says of its keys.
 
     Raises:
-        StoreError: If the file is missing, of another size, no HDF5 file, or of other structure.
+        StoreError: If the file is missing, of another size, no HDF5 file, or holds other drives
+            than recorded; from every reading method, too, if the drive is of other structure.
     """
 
     def __init__(self, path: Path, record: ShardRecord, keys: Mapping[str, KeySpec]) -> None:
         self.path, self.record, self.keys = path, record, keys
         check_size(path, record)
-        self._cache: dict[tuple[int, str], Any] = {}
-        self._offsets: dict[tuple[int, str], np.ndarray] = {}
-        try:
-            self._file = h5py.File(path, "r")
-            self._check()
-        except StoreError:
-            raise
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise StoreError(f"{path}: damaged ({_line(error)}); {_REMEDY}") from None
+        self._drives: OrderedDict[int, _Drive] = OrderedDict()
+        with self._distrust():
+            # A chunk is a frame, and read whole: HDF5's cache of chunks would only take memory.
+            self._file = h5py.File(path, "r", rdcc_nbytes=0)
+            self._check_file()
+
+    def check(self) -> None:
+        """Check the structure of every drive.
+
+        Raises:
+            StoreError: If it does not fit the record.
+        """
+        with self._distrust():
+            for number in range(len(self.record.drives)):
+                for name in (*self.keys, TRIPLETS):
+                    self._node(number, name)
 
     def read(self, number: int, index: int, name: str) -> np.ndarray:
         """Read one key of one frame.
@@ -74,11 +113,13 @@ class Shard:
         Raises:
             DataError: If the frame cannot be read.
         """
+        with self._distrust():
+            node = self._node(number, name)
         try:
-            if not self.keys[name].encoded:
-                return np.asarray(self._cache[number, name][index])
-            start, end = self._offsets[number, name][index : index + 2]
-            return self._cache[number, name][int(start) : int(end)]
+            if node.offsets is None:
+                return np.asarray(node.data[index])
+            start, end = node.offsets[index : index + 2]
+            return node.data[int(start) : int(end)]
         except (OSError, RuntimeError, ValueError) as error:
             where = self._where(number, index, name)
             raise DataError(f"{where}: unreadable ({_line(error)}); {_REMEDY}") from None
@@ -89,48 +130,77 @@ class Shard:
 
     def column(self, number: int, name: str) -> np.ndarray:
         """Read all frames of a key that is not an image."""
-        return np.asarray(self._cache[number, name][:])
+        with self._distrust():
+            return np.asarray(self._node(number, name).data[:])
 
     def triplets(self, number: int) -> np.ndarray:
         """Read the triplet index of a drive: `n 3`, previous, target, next."""
-        return np.asarray(self._cache[number, "triplets"][:])
+        return self.column(number, TRIPLETS)
 
     def close(self) -> None:
         """Close the file."""
-        self._cache.clear()
+        self._drives.clear()
         self._file.close()
 
-    def _check(self) -> None:
+    @contextmanager
+    def _distrust(self) -> Iterator[None]:
+        """Turn whatever a damaged file makes HDF5 raise into one line."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise StoreError(f"{self.path}: damaged ({_line(error)}); {_REMEDY}") from None
+
+    def _check_file(self) -> None:
         version = self._file.attrs.get("version")
         if _text(self._file, "format") != FORMAT or version != VERSION:
             raise StoreError(f"{self.path}: not a shard of a {FORMAT} of version {VERSION}")
-        drives = self.record.drives
-        names = {drive_group(n) for n in range(len(drives))}
+        names = {drive_group(n) for n in range(len(self.record.drives))}
         self._check_names(self._file, names)
-        for number, drive in enumerate(drives):
-            self._check_drive(number, drive)
 
-    def _check_drive(self, number: int, drive: DriveRecord) -> None:
-        group: Any = self._file[drive_group(number)]
-        if _text(group, "name") != drive.name:
-            raise self._fault(group, f"is drive '{_text(group, 'name')}', not '{drive.name}'")
-        self._check_names(group, {*self.keys, "triplets"})
-        for name, key in self.keys.items():
-            node = group[name]
-            if (_text(node, "unit"), _text(node, "encoding")) != (key.unit, key.encoding):
-                raise self._fault(node, f"is not in {key.unit or 'no unit'}, {key.encoding}")
-            if key.encoded:
-                self._check_names(node, {"bytes", "offsets"})
-                self._offsets[number, name] = self._read_offsets(node, drive.num_frames)
-                self._cache[number, name] = node["bytes"]
-            else:
-                shape = (drive.num_frames, *key.frame_shape(drive.image_size))
-                self._cache[number, name] = self._checked(node, shape, key.dtype)
-        index = self._checked(group["triplets"], (drive.num_triplets, 3), "int32")
+    def _drive(self, number: int) -> _Drive:
+        """Return an open drive, checked: its name, and the names of what it holds."""
+        if number in self._drives:
+            self._drives.move_to_end(number)
+        else:
+            group: Any = self._file[drive_group(number)]
+            name = self.record.drives[number].name
+            if _text(group, "name") != name:
+                raise self._fault(group, f"is drive '{_text(group, 'name')}', not '{name}'")
+            self._check_names(group, {*self.keys, TRIPLETS})
+            self._drives[number] = _Drive(group)
+            if len(self._drives) > MAX_OPEN_DRIVES:
+                self._drives.popitem(last=False)
+        return self._drives[number]
+
+    def _node(self, number: int, name: str) -> _Node:
+        """Return a key of a drive, or its triplets, checked."""
+        drive = self._drive(number)
+        if name not in drive.nodes:
+            drive.nodes[name] = self._open(number, name, drive.group[name])
+        return drive.nodes[name]
+
+    def _open(self, number: int, name: str, node: Any) -> _Node:
+        if name == TRIPLETS:
+            return self._open_triplets(number, node)
+        drive, key = self.record.drives[number], self.keys[name]
+        if (_text(node, "unit"), _text(node, "encoding")) != (key.unit, key.encoding):
+            raise self._fault(node, f"is not in {key.unit or 'no unit'}, {key.encoding}")
+        if key.encoded:
+            self._check_names(node, {"bytes", "offsets"})
+            offsets = self._read_offsets(node, drive.num_frames)
+            return _Node(node["bytes"], offsets)
+        shape = (drive.num_frames, *key.frame_shape(drive.image_size))
+        return _Node(self._checked(node, shape, key.dtype))
+
+    def _open_triplets(self, number: int, node: Any) -> _Node:
+        drive = self.record.drives[number]
+        index = self._checked(node, (drive.num_triplets, 3), "int32")
         rows = index[:]
         if rows.size and not (rows.min() >= 0 and rows.max() < drive.num_frames):
             raise self._fault(index, "names frames that do not exist")
-        self._cache[number, "triplets"] = index
+        return _Node(index)
 
     def _check_names(self, group: Any, expected: set[str]) -> None:
         """Accept these names only, as real members: a link may lead to another file."""
@@ -183,6 +253,16 @@ def check_size(path: Path, record: ShardRecord) -> None:
         raise StoreError(f"{path}: shard is missing ({error.strerror}); {_REMEDY}") from None
     if found != record.bytes:
         raise StoreError(f"{path}: has {found} bytes, recorded are {record.bytes}; {_REMEDY}")
+
+
+def check_hash(path: Path, record: ShardRecord) -> None:
+    """Check that a shard has the recorded bytes.
+
+    Raises:
+        StoreError: If it does not.
+    """
+    if sha256_file(path) != record.sha256:
+        raise StoreError(f"{path}: its bytes do not fit their recorded SHA-256; {_REMEDY}")
 
 
 def _text(node: Any, name: str) -> str | None:

@@ -20,10 +20,9 @@ from unienc_core.data.manifest import (
     KeyStats,
     read_manifest,
 )
-from unienc_core.data.shard_read import Shard
-from unienc_core.data.triplets import triplet_index
+from unienc_core.data.shard_read import Shard, check_hash, check_size
+from unienc_core.data.triplets import targets_at_gap, triplet_index
 from unienc_core.errors import DataError, StoreError, nearest
-from unienc_core.files import sha256_file
 
 MAX_OPEN_SHARDS = 64
 
@@ -57,9 +56,12 @@ class DriveInfo:
 class Store:
     """A store opened for reading. May be pickled, forked and shared by threads.
 
+    Opening reads the manifest and looks at the sizes of the shards. What is in a shard is opened
+    when it is first asked for, and checked then: a damaged one is a `StoreError` of that call.
+
     Args:
         path: Its folder.
-        verify: Hash every shard against the manifest, too.
+        verify: Hash every shard against the manifest and check what is in it, too.
 
     Raises:
         StoreError: If it is missing, unfinished, truncated, edited, or of another version.
@@ -85,15 +87,11 @@ class Store:
             for number in range(len(record.drives))
         ]
         self._open: OrderedDict[int, Shard] = OrderedDict()
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        for index, record in enumerate(self._manifest.shards):
-            self._shard(index)
-            if verify and sha256_file(self.path / record.file) != record.sha256:
-                raise StoreError(
-                    f"{self.path / record.file}: its bytes do not fit their recorded SHA-256; "
-                    "restore the file, or repeat prepare-data, which makes damaged shards again"
-                )
+        self._lock, self._pid = threading.Lock(), os.getpid()
+        for record in self._manifest.shards:
+            check_size(self.path / record.file, record)
+        if verify:
+            self._verify()
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -173,10 +171,11 @@ class Store:
         Raises:
             DataError: If the key is not declared or no image, or the frame cannot be read.
         """
-        opened, number = self._find(drive, index, (key,))
-        if not self._manifest.spec.keys[key].encoded:
-            raise DataError(f"{self.path}: '{key}' is no image, so it has no bytes of a file")
-        return opened.stored(number, index, key)
+        with self._lock:
+            opened, number = self._find(drive, index, (key,))
+            if not self._manifest.spec.keys[key].encoded:
+                raise DataError(f"{self.path}: '{key}' is no image, so it has no bytes of a file")
+            return opened.stored(number, index, key)
 
     def column(self, drive: int, key: str) -> np.ndarray:
         """Read a key of all frames of a drive (poses, speeds), first axis frames."""
@@ -184,10 +183,13 @@ class Store:
         if self._manifest.spec.keys[key].encoded:
             raise DataError(f"{self.path}: '{key}' holds images, read it frame by frame")
         shard, number = self._place[drive]
-        return self._shard(shard).column(number, key)
+        with self._lock:
+            return self._shard(shard).column(number, key)
 
     def triplets(self, gap: int | None = None) -> np.ndarray:
         """List the triplets: sources are the frames `gap` before and after the target.
+
+        Frames that were found standing when the store was made are targets at no gap.
 
         Args:
             gap: None for the stored index; another gap is worked out by the same rule.
@@ -195,17 +197,10 @@ class Store:
         Returns:
             `n 2` int64: drive, target frame.
         """
-        spec = self._manifest.spec
+        gap = self.gap if gap is None else gap
         parts = [np.empty((0, 2), np.int64)]
-        for drive, info in enumerate(self.drives):
-            if gap is None or gap == spec.gap:
-                shard, number = self._place[drive]
-                rows = self._shard(shard).triplets(number)
-            else:
-                posed = "T_world_camera" in spec.keys
-                centres = self.column(drive, "T_world_camera")[:, :3, 3] if posed else None
-                rows = triplet_index(info.num_frames, gap, centres, spec.min_motion)
-            targets = rows[:, 1].astype(np.int64)
+        for drive in range(len(self.drives)):
+            targets = self._targets(drive, gap).astype(np.int64)
             parts.append(np.stack((np.full_like(targets, drive), targets), axis=1))
         return np.concatenate(parts)
 
@@ -219,6 +214,27 @@ class Store:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock(), _pid=os.getpid())
+
+    def _targets(self, drive: int, gap: int) -> np.ndarray:
+        """Return the targets of a drive."""
+        spec, info = self._manifest.spec, self.drives[drive]
+        possible = triplet_index(info.num_frames, spec.gap)[:, 1]
+        stored = possible[: info.num_triplets]  # where these are all or none, nothing is opened
+        if 0 < info.num_triplets < len(possible):
+            shard, number = self._place[drive]
+            with self._lock:
+                stored = self._shard(shard).triplets(number)[:, 1]
+        if gap == spec.gap:
+            return stored
+        by_pose = "T_world_camera" in spec.keys and spec.min_motion > 0
+        centres = self.column(drive, "T_world_camera")[:, :3, 3] if by_pose else None
+        return targets_at_gap(gap, stored, spec.gap, info.num_frames, centres, spec.min_motion)
+
+    def _verify(self) -> None:
+        """Check the structure and the bytes of every shard."""
+        for index, record in enumerate(self._manifest.shards):
+            self._shard(index).check()
+            check_hash(self.path / record.file, record)
 
     def _find(self, drive: int, index: int, keys: tuple[str, ...]) -> tuple[Shard, int]:
         """Return the shard of a frame that exists, and the drive's number in it."""

@@ -18,7 +18,7 @@ from unienc_core.data.manifest import (
     StoreSpec,
     write_manifest,
 )
-from unienc_core.data.shard_build import DrivePlan, Frame, FrameSource, write_shard
+from unienc_core.data.shard_build import DrivePlan, Frame, FrameSource, shard_name
 from unienc_core.data.store_folder import (
     clear_store,
     estimate_bytes,
@@ -26,6 +26,7 @@ from unienc_core.data.store_folder import (
     remove_leftovers,
     resource_error,
 )
+from unienc_core.data.unreadable import Written, write_drives
 from unienc_core.data.worker_pool import InlinePool, Pool
 from unienc_core.errors import UsageError
 from unienc_core.files import require_space, sha256_file
@@ -33,7 +34,7 @@ from unienc_core.files import require_space, sha256_file
 Groups = Sequence[Sequence[DrivePlan]]
 Part = tuple["StoreWriter", Groups, FrameSource]
 """A store, the drives of its shards, and what gives their frames."""
-Done = Callable[[ShardRecord], None]
+Done = Callable[[Written], None]
 
 
 class StoreWriter:
@@ -98,7 +99,7 @@ class StoreWriter:
         groups: Groups,
         source: FrameSource,
         pool: Pool | None = None,
-        done: Done = lambda record: None,
+        done: Done = lambda written: None,
     ) -> int:
         """Write one shard per group of drives, those that are not finished.
 
@@ -106,7 +107,7 @@ class StoreWriter:
             groups: Drives of each shard.
             source: Gives the frames of a drive; picklable if `pool` has processes.
             pool: Where to run; None for this process.
-            done: Called with the record of each shard as it is finished.
+            done: Called with each shard as it is finished.
 
         Returns:
             How many shards were written now.
@@ -120,20 +121,26 @@ class StoreWriter:
         """Take the next groups and return those that must be written, with their shard numbers."""
         first, self._called = self._called, self._called + len(groups)
         jobs = [(first + n, tuple(group)) for n, group in enumerate(groups)]
-        return [job for job in jobs if not self._is_finished(*job)]
+        return [job for job in jobs if not self.is_finished(*job)]
 
     def begin(self) -> None:
         """Declare the store unfinished, before any of its files is written."""
         self._record(complete=False)
 
-    def take(self, index: int, record: ShardRecord) -> None:
-        """Record a shard that lies in the folder now."""
-        self._records[index] = record
+    def take(self, index: int, written: Written) -> None:
+        """Record a shard that lies in the folder now, or that there is none of this number."""
+        if written.record is not None:
+            self._records[index] = written.record
+        else:
+            self._records.pop(index, None)
         self._record(complete=False)
+        if written.record is None:
+            (self.path / shard_name(index)).unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Declare the store complete."""
-        self._record(complete=True)
+        """Declare the store complete, unless it was to hold drives and none could be read."""
+        if self._records or not self._called:
+            self._record(complete=True)
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -146,7 +153,8 @@ class StoreWriter:
             remove_leftovers(self.path)
             os.close(self._lock)
 
-    def _is_finished(self, index: int, plans: tuple[DrivePlan, ...]) -> bool:
+    def is_finished(self, index: int, plans: Sequence[DrivePlan]) -> bool:
+        """Say whether a shard is there and holds just these drives, whole."""
         record = self._records.get(index)
         if record is None or len(record.drives) != len(plans):
             return False
@@ -198,9 +206,15 @@ class StoreWriter:
 def write_all(
     parts: Sequence[Part],
     pool: Pool | None = None,
-    done: Done = lambda record: None,
+    done: Done = lambda written: None,
+    *,
+    leave_out: bool = False,
 ) -> int:
     """Write the missing shards of several stores together; see `StoreWriter.add_shards`.
+
+    With `leave_out`, what cannot be read is left out and told to `done`. A shard that lacks
+    something is never finished: the next call tries it again, and ends in the same bytes if
+    nothing was repaired.
 
     Raises:
         ResourceError: If the disk is too small or full; what is finished stays.
@@ -213,13 +227,15 @@ def write_all(
         require_space(jobs[0][0].path, needed)
     for writer in dict.fromkeys(job[0] for job in jobs):
         writer.begin()
-    arguments = [(w.path, index, w.spec, plans, source) for w, index, plans, source in jobs]
+    arguments = [
+        (w.path, index, w.spec, plans, source, leave_out) for w, index, plans, source in jobs
+    ]
     number = 0
     try:
-        for number, record in (pool or InlinePool()).map(write_shard, arguments):
+        for number, written in (pool or InlinePool()).map(write_drives, arguments):
             writer, index = jobs[number][:2]
-            writer.take(index, record)
-            done(record)
+            writer.take(index, written)
+            done(written)
     except OSError as error:
         raise resource_error(error, jobs[number][0].path, needed) from error
     return len(jobs)
@@ -228,4 +244,6 @@ def write_all(
 def _is_asked(drive: DriveRecord, plan: DrivePlan, spec: StoreSpec) -> bool:
     size = plan.image_size or spec.image_size
     asked_attrs = {name: drive.attrs.get(name) for name in plan.attrs}
+    if plan.num_frames not in (None, drive.num_frames):
+        return False  # frames that could not be read were left out
     return (drive.name, drive.image_size, asked_attrs) == (plan.name, size, plan.attrs)

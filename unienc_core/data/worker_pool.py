@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,8 +17,6 @@ from typing import Any, Protocol, TypeVar
 import cv2
 
 from unienc_core.errors import ResourceError
-
-_CHECK_SECONDS = 0.2
 
 ResultT = TypeVar("ResultT")
 
@@ -52,18 +49,24 @@ class InlinePool:
 
 
 class ProcessPool:
-    """A pool of spawned processes, each with one OpenCV thread.
+    """A pool of processes, each with one OpenCV thread.
+
+    They are forked off a server process that imports what they need once, and that never ran
+    anything else, so that no thread or lock of this process is copied.
 
     They ignore Ctrl-C, which the parent handles, and end by themselves when the parent is killed.
     Leaving the context ends them at once: what they were writing lies aside and is never read.
+
+    Args:
+        workers: How many.
+        preload: Modules that the server imports, unless it runs already.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, preload: Sequence[str] = ()) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["__main__", __name__, *preload])
         self._executor = ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_prepare_worker,
-            initargs=(os.getpid(),),
+            workers, mp_context=context, initializer=_prepare_worker
         )
 
     def map(
@@ -82,8 +85,8 @@ class ProcessPool:
                 yield futures[future], future.result()
         except BrokenProcessPool:
             raise ResourceError(
-                "a worker process was killed, perhaps for want of memory; use fewer workers. "
-                "What is finished is kept: the same command goes on from there"
+                "a worker process was killed, perhaps for want of memory; repeat the command with "
+                "fewer workers"
             ) from None
 
     def __enter__(self) -> ProcessPool:
@@ -98,18 +101,19 @@ class ProcessPool:
             process.join()
 
 
-def make_pool(workers: int) -> InlinePool | ProcessPool:
+def make_pool(workers: int, preload: Sequence[str] = ()) -> InlinePool | ProcessPool:
     """Return a pool of `workers` processes; one worker means this process."""
-    return InlinePool() if workers <= 1 else ProcessPool(workers)
+    return InlinePool() if workers <= 1 else ProcessPool(workers, preload)
 
 
-def _prepare_worker(parent: int) -> None:
+def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_CHECK_SECONDS)
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in workers only
+    parent.join()
     os._exit(1)

@@ -10,6 +10,8 @@ from unienc_core.tables import read_table
 
 SOURCE = "Table III of Nguyen et al."
 NOTE = "other data or image size, unless yours are the full test set and theirs"
+CONVENTIONS = {"kitti-eigen": "velodyne-x"}
+"""Protocol to what depth means in the ground truth that the published rows were scored on."""
 
 
 @cache

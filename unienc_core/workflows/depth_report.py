@@ -7,7 +7,7 @@ from typing import Any
 
 from unienc_core.metrics.depth import METRICS, MetricMean
 from unienc_core.metrics.protocols import PROTOCOLS, DepthProtocol
-from unienc_core.metrics.published import NOTE, SOURCE, published_depth
+from unienc_core.metrics.published import CONVENTIONS, NOTE, SOURCE, published_depth
 from unienc_core.workflows.depth_scoring import DepthScores
 from unienc_core.workflows.odometry_scoring import ODOMETRY, format_odometry
 from unienc_core.workflows.origins import report_head
@@ -30,7 +30,8 @@ def make_report(
         pose: What was found of the camera's motion, if that was asked for.
     """
     published = published_depth(protocol.name)
-    beside = {"source": SOURCE, "note": NOTE, "rows": list(published)}
+    note = NOTE + _other_convention(protocol.name, origin["data"].get("depth"))
+    beside = {"source": SOURCE, "note": note, "rows": list(published)}
     return {
         **report_head("eval-depth", protocol.name),
         "num_images": scores.model.num_images,
@@ -44,6 +45,16 @@ def make_report(
         **({} if pose is None else {"pose": pose.result()}),
         **({"published": beside} if published else {}),
     }
+
+
+def _other_convention(protocol: str, meaning: str | None) -> str:
+    """Say that ground truth means something else by depth than published rows do, if so."""
+    published = CONVENTIONS.get(protocol)
+    if published is None or published in (meaning or ""):
+        return ""
+    if meaning is None:
+        return f"; whether depth is the published {published} is not recorded"
+    return f"; not the published convention: depth is {meaning}, published is {published}"
 
 
 def _means(means: Mapping[str, MetricMean]) -> dict[str, dict[str, float | None]]:
@@ -73,15 +84,16 @@ def format_report(report: Mapping[str, Any]) -> str:
         return format_photometric(report)
     if report["protocol"] == ODOMETRY:
         return format_odometry(report)
-    lines = [*_heading(report), "", *_aligned(format_table(report))]
+    lines = [*_heading(report), "", *aligned(format_table(report))]
     if "published" in report:
         lines.append(f"* {report['published']['source']}: {report['published']['note']}")
     if "pose" in report:
-        lines += ["", describe_pose(report["pose"]), "", *_aligned(pose_table(report["pose"]))]
+        lines += ["", describe_pose(report["pose"]), "", *aligned(pose_table(report["pose"]))]
     return "\n".join(lines)
 
 
-def _aligned(table: list[list[str]]) -> list[str]:
+def aligned(table: list[list[str]]) -> list[str]:
+    """Return the lines of a table: first column left, the others right."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
@@ -97,6 +109,14 @@ def _heading(report: Mapping[str, Any]) -> list[str]:
         what = f"{report['checkpoint']}{seed}\non {data['store']}"
     else:
         what = f"{data['kind']} of {data['predictions']}\non {data['ground_truth']}"
+    if data.get("depth"):
+        what += f" (depth: {data['depth']})"
+    trimmed = data.get("trimmed", {})
+    if any(trimmed.values()):
+        what += (
+            f"\nwhole pictures, cut: {trimmed['ground_truth']} of ground truth, "
+            f"{trimmed['predictions']} predictions"
+        )
     skipped = f", {report['num_skipped']} skipped" if report["num_skipped"] else ""
     mode = scale["mode"] if scale["value"] is None else f"{scale['mode']}={scale['value']}"
     factor = ""

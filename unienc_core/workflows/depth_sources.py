@@ -73,6 +73,9 @@ class FolderSource:
         kind: What the predictions hold.
         camera: What the user said of it, for maps of the ground truth's size.
         protocol: What part of whole pictures is cut off; None for nothing.
+
+    Attributes:
+        trimmed: How many maps that was done to: ``ground_truth``, ``predictions``.
     """
 
     def __init__(
@@ -86,6 +89,8 @@ class FolderSource:
         self._pairs = pair_files(predictions, ground_truth)
         self._kind: Kind = kind
         self._camera, self._protocol = camera, protocol
+        self._trimmed: set[int] = set()
+        self.trimmed = {"ground_truth": 0, "predictions": 0}
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -96,13 +101,29 @@ class FolderSource:
         for i in indices:
             name, prediction, truth = self._pairs[i]
             depth_gt, values = read_map(truth), read_map(prediction)
-            if self._protocol is not None:
-                depth_gt, values = self._protocol.trim(depth_gt), self._protocol.trim(values)
+            depth_gt, values = self._trim(i, depth_gt, values)
             size = (depth_gt.shape[0], depth_gt.shape[1])
             depth = to_depth(values, self._kind, size, str(prediction))
             predicted_size = (values.shape[0], values.shape[1])
             K = given_K(self._camera, truth, size)
             yield DepthSample(name, depth_gt, depth, predicted_size, K=K)
+
+    def _trim(
+        self, index: int, depth_gt: np.ndarray, values: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cut both maps of a pair as the protocol says.
+
+        Ground truth that is cut already says that the prediction beside it is, too: its aspect
+        alone does not, since networks see the part that is kept at any size.
+        """
+        protocol = self._protocol
+        if protocol is None or not protocol.is_whole(*depth_gt.shape):
+            return depth_gt, values
+        if index not in self._trimmed:  # some are read twice
+            self._trimmed.add(index)
+            self.trimmed["ground_truth"] += 1
+            self.trimmed["predictions"] += protocol.is_whole(*values.shape)
+        return protocol.trim(depth_gt), protocol.trim(values)
 
 
 class StoreSource:
@@ -174,8 +195,17 @@ def check_pictures(store: Store, protocol: DepthProtocol) -> None:
     """Check that a store has the part of the pictures that a protocol is about.
 
     Raises:
-        DataError: If it has whole pictures where the protocol scores their upper part.
+        DataError: If it has whole pictures where the protocol scores their upper part, or another
+            part of Cityscapes' pictures.
     """
+    if protocol.picture is None:
+        return
+    found, cut = store.manifest["config"].get("crop"), protocol.picture[1]
+    if store.manifest["source"] == "cityscapes" and found != cut:
+        raise DataError(
+            f"{store.path}: made with --crop {found}, but protocol {protocol.name} is about "
+            f"pictures without their lower {cut:g}; prepare the store with --crop {cut:g}"
+        )
     for drive in store.drives:
         if protocol.is_whole(*drive.image_size):
             height, width = drive.image_size

@@ -31,9 +31,10 @@ from unienc_core.workflows.depth_sources import (
     list_frames,
     recorded_height,
 )
+from unienc_core.workflows.export_record import read_record
 from unienc_core.workflows.intrinsics import CameraRequest, parse_camera
 from unienc_core.workflows.odometry_scoring import ODOMETRY, eval_odometry
-from unienc_core.workflows.origins import open_scored, open_scorer, store_origin
+from unienc_core.workflows.origins import find_split, open_scored, open_scorer, store_origin
 from unienc_core.workflows.photometric_scoring import (
     PHOTOMETRIC,
     PHOTOMETRIC_METRICS,
@@ -83,7 +84,7 @@ def eval_depth(
     """Score depth, with baselines beside it, and return the report.
 
     Args:
-        store: Store with depth, or a folder of stores, whose `val` is taken.
+        store: Store with depth, or a folder of stores, whose `val-labelled` or else `val` is taken.
         checkpoint: For a store; `find_checkpoint` says where it is looked for by default.
         predictions: Folder of predicted maps, in place of store and checkpoint.
         ground_truth: Folder of depth maps of the same names.
@@ -94,7 +95,8 @@ def eval_depth(
         scale: How predictions are scaled; see `parse_scale`. ``camera_height=store`` takes the
             height that the store records for each drive.
         intrinsics: ``FX,FY,CX,CY`` in pixels of the ground truth, for data without K.
-        train_store: Store whose depths make the baselines; default: `train` beside `store`.
+        train_store: Store whose depths make the baselines; default: `train-labelled` or `train`
+            beside `store`.
         plots: Folder for pictures of the worst, median and best image.
         pose: Score the camera motion between the frames, too (of a store that has poses).
         device: Where the network runs.
@@ -110,7 +112,7 @@ def eval_depth(
 
     Raises:
         UsageError: If the request makes no sense, or no checkpoint is to be found.
-        DataError: If an input is missing or wrong.
+        DataError: If an input is missing or wrong, or no image has a pixel to score.
         IntegrityError: If the checkpoint is damaged or predicts NaN.
         ResourceError: If the pictures cannot be written, or memory runs out.
     """
@@ -176,8 +178,9 @@ class _Request:
 def _eval_store(
     request: _Request, store: Path, checkpoint: Path | None, device: str
 ) -> dict[str, Any]:
-    with closing(open_scored(store, request.reporter)) as opened, ExitStack() as stack:
-        opened.require([*NEEDED_KEYS, *([POSE_KEY] if request.pose else [])])
+    keys = [*NEEDED_KEYS, *([POSE_KEY] if request.pose else [])]
+    with closing(open_scored(store, request.reporter, keys)) as opened, ExitStack() as stack:
+        opened.require(keys)
         check_pictures(opened, request.protocol)
         _check_scale(request, opened)
         training = _open_training(request, opened.path)
@@ -188,6 +191,7 @@ def _eval_store(
         source = StoreSource(opened, predictor, request.camera)
         pose = PoseScores(opened, predictor) if request.pose else None
         origin = store_origin(found, opened)
+        origin["data"]["depth"] = opened.keys["depth"].provenance
         with_ground = "K" in opened.keys or request.camera.K is not None
         return _score(request, source, origin, training, with_ground, pose)
 
@@ -197,7 +201,15 @@ def _eval_folders(
 ) -> dict[str, Any]:
     _check_scale(request, None)
     source = FolderSource(predictions, ground_truth, kind, request.camera, request.protocol)
-    data = {"predictions": str(predictions), "ground_truth": str(ground_truth), "kind": kind}
+    record = read_record(ground_truth) or {}
+    meaning = [str(record[name]) for name in ("depth", "convention") if name in record]
+    data = {
+        "predictions": str(predictions),
+        "ground_truth": str(ground_truth),
+        "kind": kind,
+        "depth": ", ".join(meaning) or None,
+        "trimmed": source.trimmed,
+    }
     origin = {"checkpoint": None, "seed": None, "data": data}
     with ExitStack() as stack:
         training = _open_training(request, None)
@@ -224,6 +236,14 @@ def _score(
     baselines = make_baselines(measured, scale, with_ground)
     watched = pose.watch(source) if pose else None
     scores = score_source(source, protocol, scale, baselines, request.reporter, watched)
+    if not scores.model.num_images:
+        data = origin["data"]
+        raise DataError(
+            f"{data.get('store') or data['ground_truth']}: none of {scores.num_skipped} images has "
+            f"a pixel that counts ({protocol.describe()})"
+        )
+    if pose is not None:
+        pose.say_what_is_missing(request.reporter)
     if request.plots is not None:
         for path in draw_extremes(source, scores, protocol, request.plots):
             request.reporter.say(f"wrote {path}")
@@ -250,20 +270,22 @@ def _check_scale(request: _Request, store: Store | None) -> None:
 
 
 def _open_training(request: _Request, beside: Path | None) -> Store | None:
-    """Open the store of training depths: the one named, else `train` beside the scored one."""
-    if request.train_store is not None:
-        training = Store(resolve_store(request.train_store, "train"))
+    """Open the store of training depths: the one named, else that beside the scored one."""
+    named = request.train_store
+    if named is not None:
+        inside = None if is_store(named) else find_split(named, "train", ["depth"])
+        training = Store(inside or resolve_store(named, "train"))
         training.require(["depth"])
         return training
-    guess = None if beside is None else beside.resolve().parent / "train"
     reason = "no --train-store and no 'train' beside the store"
-    if guess is not None and is_store(guess):
-        try:
+    try:
+        guess = beside and find_split(beside.resolve().parent, "train", ["depth"])
+        if guess:
             training = Store(guess)
             training.require(["depth"])
             return training
-        except DataError as error:
-            reason = str(error)
+    except DataError as error:
+        reason = str(error)
     request.reporter.say(f"no training depths, so no baseline made of them ({reason})")
     return None
 

@@ -15,6 +15,7 @@ from unienc_core.data.sets.city_layout import (
     KEYS,
     PACKAGES,
     annotated_frames,
+    drive_files,
     make_folders,
     write_drive,
 )
@@ -58,7 +59,8 @@ def export_city(
     """Write the drives of finished stores in the layout of Cityscapes.
 
     Images, labels and intrinsics are those of the stores, depth is rounded to the 16-bit codes of
-    disparity. An interrupted export is made again by the next call, a finished one left alone.
+    disparity. An export that was interrupted, or has lost files, is made again by the next call, a
+    whole one left alone.
 
     Args:
         stores: Stores of a synthetic city, each a split.
@@ -79,6 +81,7 @@ def export_city(
     record: dict[str, Any] = {"complete": True, "stores": {}}
     jobs: list[tuple[Path, int, Path, str]] = []
     counts: list[int] = []
+    missing = 0
     for folder in stores:
         with closing(Store(folder)) as store:
             store.require(KEYS)
@@ -86,11 +89,16 @@ def export_city(
             record["stores"][split] = store.digest
             jobs += [(folder, number, out, split) for number in range(len(store.drives))]
             counts += [drive.num_frames for drive in store.drives]
+            for number, drive in enumerate(store.drives):
+                files = drive_files(out, split, number, drive.num_frames)
+                missing += sum(not path.is_file() for path in files)
     annotated = sum(len(annotated_frames(count)) for count in counts)
     report = {"path": str(out), "frames": sum(counts), "annotated": annotated, "written": 0}
     if _is_there(out, record, force):
-        reporter.say(f"{out} is complete already: nothing to do")
-        return report
+        if not missing:
+            reporter.say(f"{out} is complete already: nothing to do")
+            return report
+        reporter.say(f"{out}: {missing} files are missing; the export is made again")
     try:
         _clear(out)
         _write_record(out, {**record, "complete": False})
@@ -108,7 +116,7 @@ def export_city(
 
 
 def _is_there(out: Path, record: dict[str, Any], force: bool) -> bool:
-    """Say whether a whole export of just these stores lies there; refuse one of others."""
+    """Say whether just these stores were exported to the end; refuse an export of others."""
     if not (out / RECORD_NAME).is_file():
         return False
     found = None if force else _read_record(out)

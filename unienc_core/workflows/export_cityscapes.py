@@ -9,10 +9,9 @@ from unienc_core.contracts import Reporter
 from unienc_core.data.sets.cityscapes_files import names_in, path_of, tree_of
 from unienc_core.data.sets.listing import missing_tree
 from unienc_core.data.worker_pool import make_pool
-from unienc_core.files import check_writable
 from unienc_core.machine import available_cores
 from unienc_core.workflows.export_depth import export_cityscapes_depth
-from unienc_core.workflows.export_panoptic import export_panoptic
+from unienc_core.workflows.export_panoptic import check_panoptic, export_panoptic
 
 
 def export_cityscapes(
@@ -60,9 +59,9 @@ def export_cityscapes(
         if not names:
             tree = [tree_of("instance", split)]
             raise missing_tree(root, f"Cityscapes instances of split '{split}'", tree)
-        check_writable(panoptic)
+        files = [path_of(root, "instance", split, name) for name in names]
+        check_panoptic(files, panoptic, split, force)
         if not dry_run:
-            files = [path_of(root, "instance", split, name) for name in names]
             with make_pool(min(workers or available_cores(), len(files))) as pool:
                 found["exported_panoptic"] = export_panoptic(
                     files, panoptic, split, pool=pool, force=force, reporter=reporter

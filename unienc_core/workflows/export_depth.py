@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -12,23 +13,28 @@ import numpy as np
 
 from unienc_core.contracts import Progress, Reporter
 from unienc_core.data.sets.cityscapes_files import (
+    TYPICAL_SIZE,
     FrameName,
     camera_of,
     disparity_to_metres,
     names_in,
     path_of,
     tree_of,
+    typical_camera,
 )
 from unienc_core.data.sets.listing import missing_tree
-from unienc_core.data.sets.pictures import picture_size, read_codes
+from unienc_core.data.sets.pictures import read_codes
+from unienc_core.data.sets.sequence import common_size
 from unienc_core.data.store_folder import resource_error
 from unienc_core.data.worker_pool import make_pool
 from unienc_core.errors import DataError, Interrupted
 from unienc_core.files import check_writable, require_space, write_atomic
 from unienc_core.machine import available_cores
+from unienc_core.workflows.export_record import check_record, start_export
 
-_NAME = re.compile(r"([A-Za-z0-9-]+(?:_[0-9]{2})?)_([0-9]{6})_([0-9]{6})")
+_NAME = re.compile(r"([\w-]+)_([0-9]{6})_([0-9]{6})(?![0-9])")
 """Anywhere in a line: lists give bare names, paths, or a city and a name."""
+_PATTERNS = ("[0-9][0-9][0-9]*_depth.npy", "*_??????_??????.npy")
 _MAX_LIST_BYTES = 1 << 26
 _FEW_JOBS = 4
 """With fewer jobs than this, starting processes takes longer than they save."""
@@ -48,7 +54,8 @@ def export_cityscapes_depth(
     """Write depth in metres, one float32 `.npy` a frame, of the size of the whole picture.
 
     Unknown pixels are 0. Files that are there already are kept, so that a call after a kill goes
-    on where that stopped.
+    on where that stopped; ``export.json`` says whose they are. Without any camera file the typical
+    camera is assumed, as for the store.
 
     Args:
         root: Of the data set, with ``disparity`` and ``camera``.
@@ -63,10 +70,13 @@ def export_cityscapes_depth(
         reporter: Progress in frames.
 
     Returns:
-        Plain data: ``path``, ``frames``, ``made`` (now).
+        Plain data: ``path``, ``frames``, ``made`` (now) and ``unreadable``, a line for each map
+        that could not be made of its files.
 
     Raises:
-        DataError: If disparity or a camera is missing, or a line names no frame of the split.
+        UsageError: If the folder holds an export of other frames, or of another root.
+        DataError: If disparity or a listed frame's camera is missing, or a line names no frame of
+            the split.
         ResourceError: If the folder cannot be written or the disk is full.
         Interrupted: On Ctrl-C.
     """
@@ -75,20 +85,63 @@ def export_cityscapes_depth(
     if not found:
         tree = [tree_of("disparity", split), tree_of("camera", split)]
         raise missing_tree(root, f"Cityscapes disparity of split '{split}'", tree)
-    named = {f"{name.stem}.npy": name for name in found}
-    if frames is not None:
-        listed = read_frame_list(frames, set(found))
-        named = {f"{number:03d}_depth.npy": name for number, name in enumerate(listed)}
-    todo = [(file, name) for file, name in named.items() if force or not (out / file).exists()]
+    height, width = size = common_size([path_of(root, "disparity", split, n) for n in found])
+    has_cameras = _has_cameras(root, split, size)
+    named, chosen = _targets(root, split, out, found, frames, has_cameras, reporter)
+    meaning = {
+        "root": str(root.resolve()),
+        "split": split,
+        "frames": chosen,
+        "camera": "files" if has_cameras else "assumed",
+    }
+    todo = [(path, name) for path, name in named.items() if force or not path.exists()]
     check_writable(out)
-    height, width = picture_size(path_of(root, "disparity", split, found[0]))
     require_space(out, len(todo) * height * width * np.dtype(np.float32).itemsize)
-    report = {"path": str(out), "frames": len(named), "made": 0 if dry_run else len(todo)}
-    if dry_run:
-        return report
-    jobs = [(root, split, name, out / file) for file, name in todo]
-    write_depths(out, _write_depth, jobs, workers, reporter)
-    return report
+    if not force:
+        check_record(out, meaning, named)
+    jobs = [] if dry_run else [(root, split, name, path, has_cameras) for path, name in todo]
+    if not dry_run:
+        start_export(out, meaning, named, _PATTERNS, force)
+    lost = write_depths(out, _write_depth, jobs, workers, reporter)
+    made = len(jobs) - len(lost)
+    return {"path": str(out), "frames": len(named), "made": made, "unreadable": lost}
+
+
+def _has_cameras(root: Path, split: str, size: tuple[int, int]) -> bool:
+    """Say whether there are camera files; without any, the typical one must fit the pictures."""
+    if names_in(root, "camera", split):
+        return True
+    if size != TYPICAL_SIZE:
+        raise DataError(
+            f"{root}: no {tree_of('camera', split)}, and disparity of {size[0]}x{size[1]} is not "
+            "that of the camera's own 1024x2048; add the camera files"
+        )
+    return False
+
+
+def _targets(
+    root: Path,
+    split: str,
+    out: Path,
+    found: Sequence[FrameName],
+    frames: Path | None,
+    has_cameras: bool,
+    reporter: Reporter,
+) -> tuple[dict[Path, FrameName], str]:
+    """Return the files to be there in the end with their frames, and what identifies these."""
+    listed = list(found) if frames is None else read_frame_list(frames, set(found))
+    known = {name[:2] for name in names_in(root, "camera", split)}
+    kept = [name for name in listed if not has_cameras or name[:2] in known]
+    if len(kept) < len(listed):
+        first = next(name.stem for name in listed if name[:2] not in known)
+        line = f"{len(listed) - len(kept)} frames whose sequence has no camera file ({first}, ...)"
+        if frames is not None:
+            raise DataError(f"{frames}: names {line}, so that their depth is unknown")
+        reporter.say(f"{root}: no depth of {line}")
+    if frames is None:
+        return {out / f"{name.stem}.npy": name for name in kept}, "all"
+    digest = hashlib.sha256("\n".join(name.stem for name in kept).encode()).hexdigest()[:16]
+    return {out / f"{number:03d}_depth.npy": name for number, name in enumerate(kept)}, digest
 
 
 def write_depths(
@@ -97,22 +150,40 @@ def write_depths(
     jobs: Sequence[tuple[Any, ...]],
     workers: int | None,
     reporter: Reporter,
-) -> None:
+) -> list[str]:
     """Run `write(*job)` for each job in worker processes; each makes one file under `out`.
+
+    Returns:
+        A line for each job that could not read what it needs, sorted; there is no file of it.
 
     Raises:
         ResourceError: If the folder cannot be written or the disk is full.
         Interrupted: On Ctrl-C.
     """
+    faults: list[str] = []
+    if not jobs:
+        return faults
+    tries = [(write, *job) for job in jobs]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with make_pool(workers or available_cores() if len(jobs) >= _FEW_JOBS else 1) as pool:
-            for done, _ in enumerate(pool.map(write, jobs), 1):
+            for done, (_, fault) in enumerate(pool.map(_try, tries), 1):
+                faults += [fault] if fault else []
                 reporter.progress(Progress("export depth", done, len(jobs), "frame"))
     except OSError as error:
         raise resource_error(error, out, 0) from error
     except KeyboardInterrupt:
         raise Interrupted(f"{out}: interrupted; the same command goes on from here") from None
+    return sorted(faults)
+
+
+def _try(write: Callable[..., None], *job: Any) -> str | None:
+    """Run a job; return why it could not read its files, or None."""
+    try:
+        write(*job)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def write_depth(target: Path, depth: np.ndarray) -> None:
@@ -157,6 +228,7 @@ def _name_in(line: str, path: Path, number: int) -> FrameName:
     return FrameName(city, int(sequence), int(frame))
 
 
-def _write_depth(root: Path, split: str, name: FrameName, target: Path) -> None:
+def _write_depth(root: Path, split: str, name: FrameName, target: Path, has_cameras: bool) -> None:
     codes = read_codes(path_of(root, "disparity", split, name), np.uint16)
-    write_depth(target, disparity_to_metres(codes, camera_of(root, split, name)))
+    camera = camera_of(root, split, name) if has_cameras else typical_camera()
+    write_depth(target, disparity_to_metres(codes, camera))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ import numpy as np
 from unienc_core.contracts import Reporter
 from unienc_core.data.sets.kitti_raw_source import RawDrive, RawLabelled
 from unienc_core.data.sets.listing import Listing
-from unienc_core.data.store_folder import resource_error
-from unienc_core.errors import DataError, UsageError
-from unienc_core.files import check_writable, require_space, write_atomic
+from unienc_core.errors import DataError
+from unienc_core.files import check_writable, require_space
 from unienc_core.workflows.export_depth import write_depth, write_depths
+from unienc_core.workflows.export_record import check_record, start_export
 
-_RECORD = "export.json"
+_PATTERNS = ("*/*/image_0?/*.npy",)
 
 
 def export_kitti_depth(
@@ -43,11 +42,12 @@ def export_kitti_depth(
         reporter: Progress in frames.
 
     Returns:
-        Plain data: ``path``, ``frames``, ``made`` (now).
+        Plain data: ``path``, ``frames``, ``made`` (now) and ``unreadable``, a line for each map
+        that could not be made of its files.
 
     Raises:
         UsageError: If the folder holds an export of depth of another meaning.
-        DataError: If the listing has no labelled images, or a file cannot be read.
+        DataError: If the listing has no labelled images.
         ResourceError: If the folder cannot be written or the disk is full.
         Interrupted: On Ctrl-C.
     """
@@ -55,7 +55,8 @@ def export_kitti_depth(
     if not plans:
         raise DataError(f"{listing.root}: no labelled image, so there is no depth to export")
     jobs: list[tuple[RawLabelled, RawDrive, int, Path]] = []
-    needed = num_frames = 0
+    files: list[Path] = []
+    needed = 0
     for plan, source in plans:
         for planned in plan.drives:
             drive = RawDrive.of(planned)
@@ -68,40 +69,19 @@ def export_kitti_depth(
                 if force or not path.exists()
             ]
             needed += len(new) * height * width * np.dtype(np.float32).itemsize
-            num_frames += len(targets)
+            files += [path for _, path in targets]
             jobs += new
     check_writable(out)
     require_space(out, needed)
     meaning = {"depth": plans[0][1].kind, "convention": plans[0][1].convention}
-    _check_meaning(out / _RECORD, meaning, force)
-    report = {"path": str(out), "frames": num_frames, "made": 0 if dry_run else len(jobs)}
+    if not force:
+        check_record(out, meaning, files)
+    report = {"path": str(out), "frames": len(files), "made": 0, "unreadable": list[str]()}
     if not dry_run:
-        _record_meaning(out / _RECORD, meaning)
-        write_depths(out, _write, jobs, workers, reporter or Reporter())
+        start_export(out, meaning, files, _PATTERNS, force)
+        lost = write_depths(out, _write, jobs, workers, reporter or Reporter())
+        report |= {"made": len(jobs) - len(lost), "unreadable": lost}
     return report
-
-
-def _check_meaning(record: Path, meaning: dict[str, Any], force: bool) -> None:
-    """Refuse to put depth of two meanings into one folder."""
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, RecursionError):
-        found = None
-    if found != meaning and not force:
-        raise UsageError(
-            f"{record.parent}: holds depth of another meaning: {found}, asked {meaning}; choose "
-            "another folder, or --force to write it anew"
-        )
-
-
-def _record_meaning(record: Path, meaning: dict[str, Any]) -> None:
-    try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(record, json.dumps(meaning).encode())
-    except OSError as error:
-        raise resource_error(error, record.parent, 0) from error
 
 
 def _write(source: RawLabelled, drive: RawDrive, frame: int, target: Path) -> None:

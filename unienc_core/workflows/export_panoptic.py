@@ -78,6 +78,18 @@ def export_panoptic(
     return _report(target, document, len(jobs))
 
 
+def check_panoptic(files: Sequence[Path], out: Path, split: str, force: bool) -> None:
+    """Refuse what `export_panoptic` would refuse, and change nothing.
+
+    Raises:
+        UsageError: If the folder holds an export of other images.
+        ResourceError: If the folder cannot be written.
+    """
+    check_writable(out)
+    if not force:
+        _finished(out / f"cityscapes_panoptic_{split}.json", sorted(files))
+
+
 def _finished(target: Path, files: Sequence[Path]) -> dict[str, Any] | None:
     """Return the document of a whole export of these images, or None if there is none at all."""
     try:

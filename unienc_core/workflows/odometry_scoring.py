@@ -64,6 +64,7 @@ def eval_odometry(
         scores = PoseScores(opened, predictor)
         if not dry_run:
             _score(opened, predictor, scores, reporter)
+            scores.say_what_is_missing(reporter)
         result = scores.result()
         report = {
             **report_head("eval-depth", ODOMETRY),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from unienc_core.contracts import Reporter
 from unienc_core.data.store import Store
 from unienc_core.errors import DataError, IntegrityError, UsageError
 from unienc_core.inference.predictor import EncodedFrame, Predictor
@@ -110,6 +111,15 @@ class PoseScores:
             "num_snippets": len(self._model.ates),
             "baselines": {"straight_ahead": self._straight.result()},
         }
+
+    def say_what_is_missing(self, reporter: Reporter) -> None:
+        """Say why there is no trajectory error, if there is none."""
+        if not self._model.ates:
+            needed = _STEPS * self._gap + 1
+            reporter.say(
+                f"{self._store.path}: no drive has {needed} frames, a snippet of {SNIPPET_FRAMES} "
+                f"at gap {self._gap}, so there is no ate_{SNIPPET_FRAMES}"
+            )
 
     def _enter(self, drive: int) -> None:
         self._drive = drive

@@ -87,7 +87,7 @@ def prepare_synth_city(
     started, workers = time.monotonic(), workers or available_cores()
     folders, exported = [job.folder for job in jobs], None
     try:
-        rendered = write_stores(jobs, "render", workers, force, reporter)
+        rendered, _ = write_stores(jobs, "render", workers, force, reporter)
         seconds = time.monotonic() - started
         if export is not None:
             exported = export_city(folders, export, workers=workers, force=force, reporter=reporter)

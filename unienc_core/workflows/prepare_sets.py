@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from unienc_core.contracts import Reporter
-from unienc_core.data.manifest import StoreSpec
+from unienc_core.data.manifest import StoreSpec, read_manifest
 from unienc_core.data.sets.listing import Listing, StorePlan
 from unienc_core.data.shard_build import DrivePlan
-from unienc_core.data.store_folder import estimate_bytes
-from unienc_core.errors import Interrupted, UsageError
+from unienc_core.data.store_folder import clear_store, estimate_bytes
+from unienc_core.errors import DataError, Interrupted, PartialError, UsageError
 from unienc_core.machine import available_cores
 from unienc_core.workflows.contact_sheet import write_contact_sheet
 from unienc_core.workflows.inspect_data import describe_one
@@ -20,6 +22,8 @@ from unienc_core.workflows.store_jobs import StoreJob, check_stores, write_store
 
 SHARD_BYTES = 16 << 20
 """Drives are put together into shards of about this size: a shard is built in memory."""
+
+_MOST_NAMED = 20
 
 
 def prepare_set(
@@ -36,6 +40,8 @@ def prepare_set(
 
     What is finished is never made again: a repeated call does nothing, and one after a kill goes
     on where that stopped and ends in the same bytes. The bytes do not depend on `workers`.
+    A drive ends before a frame that cannot be read, and another begins after it; what is lost is
+    tried again by the next call.
 
     Args:
         listing: What an adapter found on the disk.
@@ -49,12 +55,15 @@ def prepare_set(
 
     Returns:
         Plain data: ``root``, ``out``, ``dry_run``, ``remarks``, ``dropped`` (reason, count,
-        examples), ``stored`` (frames), ``seconds``, ``contact_sheet``, ``planned`` (name, drives
-        and frames of each store) and ``stores``, as `describe_store` has them.
+        examples), ``unreadable`` (drive, frames left out, reason), ``stored`` (frames),
+        ``seconds``, ``contact_sheet``, ``planned`` (name, drives and frames of each store) and
+        ``stores``, as `describe_store` has them.
 
     Raises:
         UsageError: If a part is empty, or a store of other settings is there.
-        DataError: If a file cannot be read.
+        PartialError: If some frames cannot be read, with the report; the others are stored.
+        DataError: If no frame at all can be read, or no triplet is left of a store of them: that
+            store is removed.
         ResourceError: If the disk is full or the folder cannot be written.
         Interrupted: On Ctrl-C.
     """
@@ -74,6 +83,7 @@ def prepare_set(
         "planned": [
             {"name": p.name, "num_drives": len(p.drives), "num_frames": p.num_frames} for p in plans
         ],
+        "unreadable": [],
         "stored": 0,
         "stores": [],
     }
@@ -82,21 +92,52 @@ def prepare_set(
         return report
     started = time.monotonic()
     try:
-        stored = write_stores(jobs, "store", workers or available_cores(), force, reporter)
+        cores = available_cores()
+        stored, lost = write_stores(jobs, "store", workers or cores, force, reporter)
     except KeyboardInterrupt:
         raise Interrupted(f"{out}: interrupted; the same command goes on from here") from None
+    folders = [job.folder for job in jobs if read_manifest(job.folder).shards]
+    if not folders:
+        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        raise DataError(f"{listing.root}: no frame can be read: {lost[0].reason}{more}")
+    _refuse_empty(listing, folders)
     sheet = out / f"contact-sheet-{plans[0].name}.png"
     if stored or not sheet.exists():
-        write_contact_sheet(sheet, [job.folder for job in jobs])
-    else:
+        write_contact_sheet(sheet, folders)
+    elif not lost:
         reporter.say(f"{out} is complete already: nothing to do")
-    return {
-        **report,
+    report |= {
+        "unreadable": [asdict(loss) for loss in lost],
         "stored": stored,
         "seconds": round(time.monotonic() - started, 2),
         "contact_sheet": str(sheet),
-        "stores": [describe_one(job.folder) for job in jobs],
+        "stores": [describe_one(folder) for folder in folders],
     }
+    if lost:
+        frames, drives = sum(loss.num_frames for loss in lost), len({x.drive for x in lost})
+        raise PartialError(
+            f"{out}: {frames} frames of {drives} drives are left out, for they cannot be read; "
+            "restore the files and repeat the command, which adds them",
+            report,
+        )
+    return report
+
+
+def _refuse_empty(listing: Listing, folders: Sequence[Path]) -> None:
+    """Remove stores of drives without a triplet: no verb could do anything with one."""
+    for folder in folders:
+        manifest = read_manifest(folder)
+        drives = [drive for shard in manifest.shards for drive in shard.drives]
+        if manifest.spec.kind != "drives" or any(drive.num_triplets for drive in drives):
+            continue
+        frames = sum(drive.num_frames for drive in drives)
+        clear_store(folder)
+        with suppress(OSError):
+            folder.rmdir()
+        raise DataError(
+            f"{listing.root}: none of {frames} frames is a target: the camera stands in all of "
+            f"them; lower the least motion or distance if it does not; {folder} is not kept"
+        )
 
 
 def format_report(report: dict[str, Any]) -> str:
@@ -117,7 +158,9 @@ def format_report(report: dict[str, Any]) -> str:
     lines.append(f"contact sheet: {report['contact_sheet']}")
     exported = {key: found for key, found in report.items() if key.startswith("exported_")}
     for key, found in exported.items():
-        lines.append(f"{key.removeprefix('exported_')}: {found['made']} written to {found['path']}")
+        name = key.removeprefix("exported_")
+        lines.append(f"{name}: {found['made']} written to {found['path']}")
+        lines += [f"no {name}: {fault}" for fault in found.get("unreadable", ())[:_MOST_NAMED]]
     return "\n".join(lines)
 
 
@@ -150,6 +193,11 @@ def _span(name: str, low: float, high: float, unit: str) -> str:
 
 
 def _dropped(report: dict[str, Any]) -> Iterator[str]:
+    unreadable = report["unreadable"]
+    for loss in unreadable[:_MOST_NAMED]:
+        yield f"left out, cannot be read: {loss['num_frames']} ({loss['reason']})"
+    if len(unreadable) > _MOST_NAMED:
+        yield f"and {len(unreadable) - _MOST_NAMED} more that cannot be read (--json names all)"
     for entry in report["dropped"]:
         examples = ", ".join(entry["examples"])
         yield f"left out, {entry['reason']}: {entry['count']} ({examples})"

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unienc_core.contracts import Progress, Reporter
-from unienc_core.data.manifest import ShardRecord, StoreSpec
+from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.shard_build import DrivePlan, FrameSource
 from unienc_core.data.store_folder import estimate_bytes, existing_manifest
 from unienc_core.data.store_writer import StoreWriter, write_all
+from unienc_core.data.unreadable import Loss, Written
 from unienc_core.data.worker_pool import make_pool
 from unienc_core.files import check_writable, require_space
 
@@ -55,8 +56,8 @@ def check_stores(jobs: Sequence[StoreJob], out: Path, force: bool) -> None:
 
 def write_stores(
     jobs: Sequence[StoreJob], task: str, workers: int, force: bool, reporter: Reporter
-) -> int:
-    """Write what is missing of all stores; return how many frames that was.
+) -> tuple[int, list[Loss]]:
+    """Write what is missing of all stores, leaving out what cannot be read.
 
     Args:
         jobs: The stores.
@@ -64,6 +65,9 @@ def write_stores(
         workers: Processes; the bytes do not depend on them.
         force: Start over where a folder holds another store.
         reporter: Progress in frames, and remarks.
+
+    Returns:
+        How many frames were stored now, and what was left out, by drive.
     """
     total = sum(job.num_frames for job in jobs)
     with ExitStack() as stack:
@@ -72,23 +76,26 @@ def write_stores(
             stack.enter_context(StoreWriter(job.folder, job.spec, force=force)) for job in jobs
         ]
         kept = sum(
-            drive.num_frames
-            for writer in writers
-            for shard in writer.finished.values()
-            for drive in shard.drives
+            plan.num_frames or 0
+            for writer, job in zip(writers, jobs, strict=True)
+            for index, group in enumerate(job.groups)
+            if writer.is_finished(index, group)
+            for plan in group
         )
         if 0 < kept < total:
             folder = jobs[0].folder.parent
             reporter.say(f"{folder}: {kept} of {total} frames are there already")
-        done = kept
+        done, lost = kept, list[Loss]()
 
-        def report(record: ShardRecord) -> None:
+        def report(written: Written) -> None:
             nonlocal done
-            done += sum(drive.num_frames for drive in record.drives)
+            done += written.num_frames
+            lost.extend(written.lost)
             reporter.progress(Progress(task, done, total, "frame"))
 
         shards = sum(len(job.groups) for job in jobs)
         pool = stack.enter_context(make_pool(min(workers, shards) if kept < total else 1))
         parts = [(w, job.groups, job.source) for w, job in zip(writers, jobs, strict=True)]
-        write_all(parts, pool, report)
-    return done - kept
+        write_all(parts, pool, report, leave_out=True)
+    lost.sort(key=lambda loss: (loss.drive, loss.reason))
+    return done - kept - sum(loss.num_frames for loss in lost), lost

@@ -8,6 +8,7 @@ This module runs in worker processes and imports no torch.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,16 @@ PACKAGES = (
 )
 """The top folders, named as the archives that the set is published in; the first two hold every
 frame, the others the annotated ones."""
+
+_OF_EVERY_FRAME = ("leftImg8bit_sequence leftImg8bit.png", "disparity_sequence disparity.png")
+_OF_ANNOTATED = (
+    "leftImg8bit leftImg8bit.png",
+    "disparity disparity.png",
+    "camera camera.json",
+    "gtFine gtFine_labelIds.png",
+    "gtFine gtFine_instanceIds.png",
+)
+"""Top folder, and the end of the names in it."""
 
 
 def annotated_frames(num_frames: int) -> list[int]:
@@ -89,6 +100,14 @@ def make_folders(root: Path, split: str) -> None:
         (root / package / split / CITY).mkdir(parents=True, exist_ok=True)
 
 
+def drive_files(root: Path, split: str, drive: int, num_frames: int) -> Iterator[Path]:
+    """Yield the files that `write_drive` makes of a drive of so many frames."""
+    annotated = set(annotated_frames(num_frames))
+    for index in range(num_frames):
+        for name in (*_OF_EVERY_FRAME, *(_OF_ANNOTATED if index in annotated else ())):
+            yield _path(root, split, drive, index, name)
+
+
 def write_drive(store: Path, drive: int, root: Path, split: str) -> None:
     """Write one drive of a store.
 
@@ -109,23 +128,24 @@ def write_drive(store: Path, drive: int, root: Path, split: str) -> None:
             frame = opened.frame(drive, index, KEYS[1:])
             image = opened.encoded(drive, index, "image").tobytes()
             disparity = _png(disparity_codes(frame["depth"], float(frame["K"][0, 0])))
-            files = {
-                "leftImg8bit_sequence leftImg8bit.png": image,
-                "disparity_sequence disparity.png": disparity,
-            }
+            files = dict(zip(_OF_EVERY_FRAME, (image, disparity), strict=True))
             if index in annotated:
                 camera = camera_document(frame["K"], float(info.attrs["camera_height"] or 0))
-                files |= {
-                    "leftImg8bit leftImg8bit.png": image,
-                    "disparity disparity.png": disparity,
-                    "camera camera.json": (json.dumps(camera, indent=1) + "\n").encode(),
-                    "gtFine gtFine_labelIds.png": _png(frame["semantic"]),
-                    "gtFine gtFine_instanceIds.png": _png(frame["instance"].astype(np.uint16)),
-                }
+                contents = (
+                    image,
+                    disparity,
+                    (json.dumps(camera, indent=1) + "\n").encode(),
+                    _png(frame["semantic"]),
+                    _png(frame["instance"].astype(np.uint16)),
+                )
+                files |= dict(zip(_OF_ANNOTATED, contents, strict=True))
             for name, content in files.items():
-                package, kind = name.split()
-                folder = root / package / split / CITY
-                write_atomic(folder / f"{CITY}_{drive:06d}_{index:06d}_{kind}", content)
+                write_atomic(_path(root, split, drive, index, name), content)
+
+
+def _path(root: Path, split: str, drive: int, index: int, name: str) -> Path:
+    package, kind = name.split()
+    return root / package / split / CITY / f"{CITY}_{drive:06d}_{index:06d}_{kind}"
 
 
 def _png(values: np.ndarray) -> bytes:

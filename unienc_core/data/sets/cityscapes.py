@@ -13,23 +13,29 @@ from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.resample import Size
 from unienc_core.data.sets.cityscapes_cities import missing_cities
+from unienc_core.data.sets.cityscapes_evidence import identified
 from unienc_core.data.sets.cityscapes_files import (
     FPS,
     SUFFIXES,
     TYPICAL_SIZE,
+    VEHICLES,
     FrameName,
+    forget_cameras,
     names_in,
     path_of,
     tree_of,
 )
 from unienc_core.data.sets.cityscapes_source import (
+    MOTION_KEYS,
     CityscapesReader,
     LabelledSource,
     SequenceSource,
+    run_plan,
 )
-from unienc_core.data.sets.listing import Listing, StorePlan, listing_digest, missing_tree
-from unienc_core.data.sets.pictures import View, picture_size
+from unienc_core.data.sets.listing import Listing, StorePlan, missing_tree
+from unienc_core.data.sets.pictures import View
 from unienc_core.data.sets.runs import LEAST_RUN, cut, runs
+from unienc_core.data.sets.sequence import common_size
 from unienc_core.data.sets.settings import check_settings
 from unienc_core.data.shard_build import DrivePlan
 from unienc_core.data.store_folder import estimate_bytes
@@ -67,7 +73,7 @@ class CityscapesRequest:
 
 
 def list_cityscapes(root: Path, request: CityscapesRequest) -> Listing:
-    """Look at the names of all files of a split, and at one picture.
+    """Look at the names of all files of a split, at one picture, and at the camera files.
 
     Triplets come from ``leftImg8bit_sequence``; labelled images from ``gtFine`` and ``disparity``
     with ``leftImg8bit``, or the sequence where that lacks the picture. Each part is optional.
@@ -82,12 +88,13 @@ def list_cityscapes(root: Path, request: CityscapesRequest) -> Listing:
     Raises:
         DataError: If there are files for neither, with the tree expected and what was found.
     """
+    forget_cameras()
     found = {part: names_in(root, part, request.split) for part in SUFFIXES}
-    pictures = [(part, found[part][0]) for part in ("sequence", "image") if found[part]]
-    if not pictures:
+    pictured = [part for part in ("sequence", "image") if found[part]]
+    if not pictured:
         raise _nothing_found(root, request.split)
-    part, first = pictures[0]
-    whole = picture_size(path_of(root, part, request.split, first))
+    part = pictured[0]
+    whole = common_size([path_of(root, part, request.split, name) for name in found[part]])
     view = _view(whole, request)
     listing = Listing(root)
     listing.remarks += missing_cities(request.split, {name.city for name in found[part]})
@@ -101,7 +108,7 @@ def list_cityscapes(root: Path, request: CityscapesRequest) -> Listing:
         if plan is not None:
             listing.stores.append(plan)
     if not listing.stores:
-        reasons = [f"{len(names)} {reason}" for reason, names in listing.dropped.items()]
+        reasons = [listing.dropped_in_words()] if listing.dropped else []
         raise DataError(
             f"{root}: nothing to store of split {request.split}: "
             f"{'; '.join([*reasons, *listing.remarks])}"
@@ -123,7 +130,9 @@ def _triplets(
     listing: Listing,
 ) -> StorePlan | None:
     names = _with_camera(found["sequence"], with_camera, reader, listing)
-    spec = _spec(request, ("image", "K", "timestamp"), FPS / request.gap)
+    depth = ("depth",) if found["disparity_sequence"] else ()
+    extra = (*depth, *_motion_keys("triplets", names, found, listing))
+    spec = _spec(request, ("image", "K", "timestamp", *extra), FPS / request.gap)
     frame_bytes = estimate_bytes(spec, [DrivePlan("", 1)])
     most = max(LEAST_RUN, MAX_DRIVE_BYTES // frame_bytes)
     drives: list[DrivePlan] = []
@@ -136,14 +145,15 @@ def _triplets(
             [FrameName(city, sequence, n).stem for n in lonely],
         )
         drives += [
-            _plan(FrameName(city, sequence, piece[0]), len(piece))
+            run_plan(FrameName(city, sequence, piece[0]), len(piece))
             for row in rows
             for piece in cut(row, most)
         ]
     if not drives:
         return None
-    source = SequenceSource(reader, request.gap, request.min_motion)
-    return StorePlan(request.split, _identified(spec, drives, reader), tuple(drives), source)
+    source = SequenceSource(reader, request.gap, request.min_motion, extra)
+    spec, plans = identified(spec, drives, found, reader, listing)
+    return StorePlan(request.split, spec, plans, source)
 
 
 def _labelled(
@@ -157,6 +167,10 @@ def _labelled(
     has = {key: set(found[part]) for key, part in parts.items() if found[part]}
     if not has:
         return None
+    # Depth of a whole sequence serves its annotated frames; the others carry no labels.
+    of_sequences = set(found["disparity_sequence"]) & set().union(*has.values())
+    if of_sequences:
+        has["depth"] = of_sequences | has.get("depth", set())
     singles, sequence = set(found["image"]), set(found["sequence"])
     labelled = sorted(set().union(*has.values()))
     pictured = [name for name in labelled if name in singles or name in sequence]
@@ -169,19 +183,25 @@ def _labelled(
     names = _with_camera(sorted(kept), with_camera, reader, listing)
     if not names:
         return None
-    drives = [_plan(name, 1, "image" if name in singles else "sequence") for name in names]
-    spec = _spec(request, ("image", "K", *has), FPS, kind="images")
-    return StorePlan(
-        f"{request.split}-labelled",
-        _identified(spec, drives, reader),
-        tuple(drives),
-        LabelledSource(reader, tuple(has)),
-    )
+    drives = [run_plan(name, 1, "image" if name in singles else "sequence") for name in names]
+    keys = (*has, *_motion_keys("labelled images", names, found, listing))
+    spec = _spec(request, ("image", "K", *keys), FPS, kind="images")
+    spec, plans = identified(spec, drives, found, reader, listing)
+    return StorePlan(f"{request.split}-labelled", spec, plans, LabelledSource(reader, keys))
 
 
-def _plan(name: FrameName, num_frames: int, part: str | None = None) -> DrivePlan:
-    attrs = {"city": name.city, "sequence": name.sequence, "first_frame": name.frame}
-    return DrivePlan(name.stem, num_frames, attrs=attrs | ({"part": part} if part else {}))
+def _motion_keys(
+    what: str, names: Sequence[FrameName], found: dict[str, list[FrameName]], listing: Listing
+) -> tuple[str, ...]:
+    """Return the keys of speed and turning, if every frame has them; else say who lacks them."""
+    known = {name for part in VEHICLES for name in found[part]}
+    without = [name for name in names if name not in known]
+    if known and without:
+        listing.remarks.append(
+            f"{len(without)} of {len(names)} frames of the {what} have no vehicle file "
+            f"({without[0].stem}, ...): no speed and turning"
+        )
+    return () if without else MOTION_KEYS
 
 
 def _with_camera(
@@ -217,12 +237,6 @@ def _spec(
     )
 
 
-def _identified(spec: StoreSpec, drives: list[DrivePlan], reader: CityscapesReader) -> StoreSpec:
-    camera = "files" if reader.has_cameras else "assumed"
-    more = {"camera": camera, "files": listing_digest(drives)}
-    return spec.model_copy(update={"config": spec.config | more})
-
-
 def _stems(names: set[FrameName]) -> list[str]:
     return [name.stem for name in sorted(names)]
 
@@ -234,13 +248,17 @@ def _missing_parts(
         "sequence": "no triplets",
         "semantic": "no classes",
         "instance": "no instances",
-        "disparity": "no depth",
+        "disparity": "no depth of annotated frames",
+        "disparity_sequence": "no depth in the triplets",
     }
     lines = [
         f"{root}: no {tree_of(part, split)}: {what}"
         for part, what in without.items()
         if not found[part]
     ]
+    if not any(found[part] for part in VEHICLES):
+        trees = " and no ".join(tree_of(part, split) for part in VEHICLES)
+        lines.append(f"{root}: no {trees}: no speed and turning")
     if not found["camera"]:
         if whole != TYPICAL_SIZE:
             raise DataError(

@@ -1,4 +1,4 @@
-"""Where Cityscapes keeps what: file names, cameras, and depth from its stereo disparity.
+"""Where Cityscapes keeps what: file names, cameras, depth of its stereo disparity, its vehicle.
 
 Images are named ``<city>_<sequence>_<frame>_<part>``; a snippet is 30 frames around an annotated
 one, its 20th. Snippets of one sequence may touch, so that one sequence holds many of them.
@@ -34,9 +34,16 @@ SUFFIXES = {
     "semantic": (LABELS, "gtFine_labelIds.png"),
     "instance": (LABELS, "gtFine_instanceIds.png"),
     "disparity": (DISPARITY, "disparity.png"),
+    "disparity_sequence": ("disparity_sequence", "disparity.png"),
     "camera": (CAMERA, "camera.json"),
+    "vehicle": ("vehicle", "vehicle.json"),
+    "vehicle_sequence": ("vehicle_sequence", "vehicle.json"),
 }
 """Part to its folder and the end of its file names."""
+
+DISPARITIES = ("disparity", "disparity_sequence")
+VEHICLES = ("vehicle", "vehicle_sequence")
+"""The annotated frames alone, and all of their snippets; of a frame that is in both the former."""
 
 _NAME = re.compile(r"(.+)_(\d{6})_(\d{6})_(.+)")
 _MAX_JSON = 1 << 16
@@ -133,11 +140,26 @@ def camera_of(root: Path, split: str, name: FrameName) -> CityscapesCamera:
     Raises:
         DataError: If its sequence has none, or the file cannot be read.
     """
+    return read_camera(camera_file(root, split, name))
+
+
+def camera_file(root: Path, split: str, name: FrameName) -> Path:
+    """Return the camera file of a frame.
+
+    Raises:
+        DataError: If its sequence has none.
+    """
     number = nearest_camera(name.frame, _frames_with_camera(root, split, name.city, name.sequence))
     if number is None:
         missing = path_of(root, "camera", split, name)
         raise DataError(f"{missing}: missing, and so is any other of this sequence")
-    return read_camera(path_of(root, "camera", split, name._replace(frame=number)))
+    return path_of(root, "camera", split, name._replace(frame=number))
+
+
+def forget_cameras() -> None:
+    """Forget all camera files that were read: they may be others now."""
+    _frames_with_camera.cache_clear()
+    read_camera.cache_clear()
 
 
 @lru_cache(_KEPT_FILES)
@@ -156,11 +178,7 @@ def read_camera(path: Path) -> CityscapesCamera:
     Raises:
         DataError: If it is missing, no JSON, or lacks a number.
     """
-    try:
-        with path.open("rb") as file:
-            raw = json.loads(file.read(_MAX_JSON))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    raw = _read_json(path)
     fx, fy = (_number(raw, path, "intrinsic", name, positive=True) for name in ("fx", "fy"))
     u0, v0 = (_number(raw, path, "intrinsic", name) for name in ("u0", "v0"))
     baseline, height = (_number(raw, path, "extrinsic", name) for name in ("baseline", "z"))
@@ -169,11 +187,30 @@ def read_camera(path: Path) -> CityscapesCamera:
     return CityscapesCamera(np.array([[fx, 0, u0], [0, fy, v0], [0, 0, 1.0]]), baseline, height)
 
 
-def _number(raw: Any, path: Path, group: str, name: str, *, positive: bool = False) -> float:
-    values: Any = raw.get(group) if isinstance(raw, dict) else None
-    value: Any = values.get(name) if isinstance(values, dict) else None
+def read_vehicle(path: Path) -> tuple[float, float]:
+    """Read how a frame's vehicle moved: speed, m/s, and yaw rate, rad/s, left positive.
+
+    Raises:
+        DataError: If the file is missing, no JSON, or lacks a number.
+    """
+    raw = _read_json(path)
+    return _number(raw, path, "speed"), _number(raw, path, "yawRate")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            return json.loads(file.read(_MAX_JSON))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+
+
+def _number(raw: Any, path: Path, *names: str, positive: bool = False) -> float:
+    value: Any = raw
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
     if not _is_number(value) or (positive and value <= 0):
-        raise DataError(f"{path}: {group}.{name} is {value!r}, expected a number")
+        raise DataError(f"{path}: {'.'.join(names)} is {value!r}, expected a number")
     return float(value)
 
 

@@ -14,15 +14,15 @@ import numpy as np
 from unienc_core.data.clip_scan import Window
 from unienc_core.data.manifest import MAX_SIDE, Attribute
 from unienc_core.data.resample import Size
+from unienc_core.data.sets.cuts import SEPARATOR, cut_images, cut_run
 from unienc_core.data.sets.pictures import View, read_codes, read_picture
 from unienc_core.data.sets.sequence import SequenceFrames
 from unienc_core.data.sets.spans import from_spans
 from unienc_core.data.shard_build import DrivePlan, Frame
+from unienc_core.data.unreadable import reading
 from unienc_core.errors import DataError
 
 DEPTH_SUFFIXES = (".npy", ".png")
-SEPARATOR = "/"
-"""Between the names of a drive's files in its attributes: no name of a file holds it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,10 @@ class FolderTriplets:
             min_motion=self.min_motion,
         )
 
+    def without(self, plan: DrivePlan, position: int) -> list[DrivePlan]:
+        """Return the runs before and after a frame, those that hold a triplet."""
+        return cut_run(plan, position)
+
 
 @dataclass(frozen=True)
 class FolderLabelled:
@@ -110,12 +114,18 @@ class FolderLabelled:
         view = View(camera.whole, camera.window, camera.window.size)
         folder = self.root / str(plan.attrs["depth"])
         K, scale = view.K(camera.K), float(plan.attrs["depth_scale"] or 1.0)
-        for path in _files(self.root, plan):
-            depth_path = depth_file(folder, path.stem)
-            if depth_path is None:
-                raise DataError(f"{folder}: no depth of {path.name} any more")
-            depth = view.map(_read_depth(depth_path, scale), str(depth_path))
-            yield {"image": view.image(read_picture(path), str(path)), "K": K, "depth": depth}
+        for position, path in enumerate(_files(self.root, plan)):
+            with reading(position):
+                depth_path = depth_file(folder, path.stem)
+                if depth_path is None:
+                    raise DataError(f"{folder}: no depth of {path.name} any more")
+                depth = view.map(_read_depth(depth_path, scale), str(depth_path))
+                image = view.image(read_picture(path), str(path))
+            yield {"image": image, "K": K, "depth": depth}
+
+    def without(self, plan: DrivePlan, position: int) -> list[DrivePlan]:
+        """Return the other frames."""
+        return cut_images(plan, position)
 
 
 def depth_file(folder: Path, stem: str) -> Path | None:

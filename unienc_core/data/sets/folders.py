@@ -6,76 +6,35 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unienc_core.data.clip_scan import Window
 from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import Attribute, StoreSpec
 from unienc_core.data.picture_motion import STANDING
 from unienc_core.data.resample import Size
+from unienc_core.data.sets.cuts import SEPARATOR
+from unienc_core.data.sets.folder_calibration import Calibration, CameraFolders, read_folders
 from unienc_core.data.sets.folder_frames import number_names
 from unienc_core.data.sets.folder_source import (
-    SEPARATOR,
     FolderCamera,
     FolderLabelled,
     FolderTriplets,
     depth_file,
 )
 from unienc_core.data.sets.listing import Listing, StorePlan, listing_digest, missing_tree
-from unienc_core.data.sets.pictures import picture_size
 from unienc_core.data.sets.runs import cut, runs
-from unienc_core.data.sets.sequence import MOST_LABELLED, most_frames
+from unienc_core.data.sets.sequence import MOST_LABELLED, common_size, most_frames
 from unienc_core.data.sets.settings import check_settings
 from unienc_core.data.sets.spans import to_spans
 from unienc_core.data.shard_build import DrivePlan
-from unienc_core.errors import DataError, PresetError
-from unienc_core.safe_yaml import MAX_YAML_BYTES, parse_yaml
-from unienc_core.strict import validate_strictly
+from unienc_core.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-EXAMPLE = "{fps: 10, cameras: [{images: 'drive_*/left/*.png', K: [fx, fy, cx, cy]}]}"
 _LEAST_SIDE = 32
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CameraFolders(_Part):
-    """Folders of pictures that one camera took.
-
-    Attributes:
-        images: Pattern relative to the root; each folder with a picture that fits is a drive.
-        K: fx, fy, cx, cy in px of the pictures on disk.
-        crop: Left, top, right, bottom: px to cut off.
-        depth: Folder of depth maps of the same names (`.npy` in m, or 16-bit `.png`), relative to
-            that of the pictures.
-        depth_scale: Codes a metre of depth maps in PNG.
-    """
-
-    images: str
-    K: tuple[float, float, float, float]
-    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
-    depth: str | None = None
-    depth_scale: float = Field(default=256.0, gt=0)
-
-
-class Calibration(_Part):
-    """The whole of a calibration file.
-
-    Attributes:
-        fps: Pictures a second.
-        root: Folder that patterns start from, relative to the file's own.
-        cameras: What there is.
-    """
-
-    fps: float = Field(gt=0)
-    root: str = "."
-    cameras: tuple[CameraFolders, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -101,28 +60,6 @@ class FoldersRequest:
         check_settings(self.split, self.image_size, self.gap, self.min_motion)
 
 
-def read_folders(path: Path) -> Calibration:
-    """Read a calibration file.
-
-    Raises:
-        DataError: If it is missing, or says something else than `Calibration` allows.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_YAML_BYTES + 1)
-        raw = parse_yaml(text, str(path))
-        return validate_strictly(Calibration, raw, str(path))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected a YAML file like {EXAMPLE}") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "the file"
-        what = fault["msg"].lower()
-        raise DataError(f"{path}: '{where}': {what}; expected something like {EXAMPLE}") from None
-    except (OSError, ValueError, PresetError) as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-
-
 def list_folders(path: Path, request: FoldersRequest) -> Listing:
     """List what the folders of a calibration file become: triplets, and labelled images.
 
@@ -136,10 +73,7 @@ def list_folders(path: Path, request: FoldersRequest) -> Listing:
     calibration = read_folders(path)
     root = path.parent / calibration.root
     listing = Listing(path)
-    drives = [drive for camera in calibration.cameras for drive in _find(root, camera, path)]
-    twice = [name for name, count in Counter(d.name for d in drives).items() if count > 1]
-    if twice:
-        raise DataError(f"{path}: folder {twice[0]} fits two patterns; one folder is one camera")
+    drives = _drives(path, root, calibration, listing)
     plans = [plan for drive in drives for plan in drive.plans(request, listing)]
     config = {"gap": request.gap, "min_motion": request.min_motion}
     if plans:
@@ -181,18 +115,15 @@ class _Drive:
         root: Where patterns start.
         spec: What the calibration file says of its camera.
         folder: Relative to the root.
+        name: Of the drive.
         names: File names by number.
     """
 
     root: Path
     spec: CameraFolders
     folder: str
+    name: str
     names: dict[int, str]
-
-    @property
-    def name(self) -> str:
-        """Name of the drive."""
-        return re.sub(r"[^A-Za-z0-9.-]+", "_", self.folder).strip("_") or "pictures"
 
     def camera(self) -> FolderCamera:
         """Return the camera, checked against the first picture.
@@ -200,8 +131,9 @@ class _Drive:
         Raises:
             DataError: If the principal point lies outside the picture, or nothing is left of it.
         """
-        path = self.root / self.folder / self.names[min(self.names)]
-        height, width = whole = picture_size(path)
+        paths = [self.root / self.folder / self.names[number] for number in sorted(self.names)]
+        path, whole = paths[0], common_size(paths)
+        height, width = whole
         fx, fy, cx, cy = self.spec.K
         if not (fx > 0 and fy > 0 and 0 <= cx < width and 0 <= cy < height):
             raise DataError(
@@ -267,20 +199,68 @@ class _Drive:
         return DrivePlan(f"{self.name}_{numbers[0]:06d}", len(numbers), size, attrs)
 
 
-def _find(root: Path, spec: CameraFolders, where: Path) -> Iterator[_Drive]:
-    """Yield the folders with pictures that fit a pattern."""
+def _drives(path: Path, root: Path, calibration: Calibration, listing: Listing) -> list[_Drive]:
+    found = [
+        (camera, folder, names)
+        for camera in calibration.cameras
+        for folder, names in _find(root, camera.images, path).items()
+    ]
+    twice = [name for name, times in Counter(folder for _, folder, _ in found).items() if times > 1]
+    if twice:
+        raise DataError(f"{path}: folder {twice[0]} fits two patterns; one folder is one camera")
+    drive_names = _drive_names([folder for _, folder, _ in found])
+    return [
+        _Drive(root, camera, folder, name, _numbered(folder, names, listing))
+        for (camera, folder, names), name in zip(found, drive_names, strict=True)
+    ]
+
+
+def _find(root: Path, pattern: str, where: Path) -> dict[str, list[str]]:
+    """Return the folders with pictures that fit a pattern, relative to the root, and their names.
+
+    Raises:
+        DataError: If there are none, or the pattern makes no sense.
+    """
     try:
-        paths = sorted(path for path in root.glob(spec.images) if path.suffix.lower() in SUFFIXES)
+        paths = [path for path in root.glob(pattern) if path.suffix.lower() in SUFFIXES]
     except (ValueError, NotImplementedError, OSError) as error:
         line = " ".join(str(error).split())
         raise DataError(
-            f"{where}: images '{spec.images}' is no pattern under {root} ({line})"
+            f"{where}: images '{pattern}' is no pattern under {root} ({line})"
         ) from None
-    by_folder: dict[Path, list[str]] = {}
-    for path in paths:
-        by_folder.setdefault(path.parent, []).append(path.name)
-    if not by_folder:
-        suffixes = ", ".join(SUFFIXES)
-        raise missing_tree(root, "picture", [f"{spec.images} ({suffixes})"])
-    for folder, names in by_folder.items():
-        yield _Drive(root, spec, folder.relative_to(root).as_posix(), number_names(names))
+    if not paths:
+        raise missing_tree(root, "picture", [f"{pattern} ({', '.join(SUFFIXES)})"])
+    by_folder: dict[str, list[str]] = {}
+    for path in sorted(paths, key=lambda path: path.parts):
+        by_folder.setdefault(path.parent.relative_to(root).as_posix(), []).append(path.name)
+    return by_folder
+
+
+def _drive_names(folders: Sequence[str]) -> list[str]:
+    """Name drives by their folders, no two alike: ``seq/1`` becomes seq_1, ``seq_1`` seq_1-2."""
+    names: dict[str, str] = {}
+    for folder in folders:
+        name = re.sub(r"[^A-Za-z0-9.-]+", "_", folder).strip("_") or "pictures"
+        tries = (name if number == 1 else f"{name}-{number}" for number in count(1))
+        names[next(name for name in tries if name not in names)] = folder
+    return list(names)
+
+
+def _numbered(folder: str, names: Sequence[str], listing: Listing) -> dict[int, str]:
+    """Number the pictures of a folder, of each name one; what is assumed is said."""
+    by_stem: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: SUFFIXES.index(Path(name).suffix.lower())):
+        by_stem.setdefault(Path(name).stem, name)
+    kept = set(by_stem.values())
+    listing.drop(
+        "picture of the same name as another, but of another kind",
+        [f"{folder}/{name}" for name in names if name not in kept],
+    )
+    numbered = number_names(list(kept))
+    if not numbered.has_step:
+        ordered = list(numbered.names.values())
+        listing.remarks.append(
+            f"{folder}: the names tell no usual step, so that its {len(ordered)} pictures are "
+            f"taken to follow each other, from {ordered[0]} to {ordered[-1]}"
+        )
+    return numbered.names

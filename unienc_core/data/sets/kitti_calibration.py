@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unienc_core.data.sets.intrinsics import check_intrinsics
 from unienc_core.errors import DataError
 
 CAMERA_FILE, VELODYNE_FILE, IMU_FILE = (
@@ -95,12 +96,14 @@ def camera_from_projection(
     """Take a projection matrix `3 4`, K [I | b], apart.
 
     Raises:
-        DataError: If it is no projection of a rectified camera.
+        DataError: If it is no projection of a rectified camera, or of one of other pictures.
     """
     K = projection[:, :3]
     upright = np.array_equal(K[2], [0, 0, 1]) and K[1, 0] == 0 and K[0, 0] > 0 and K[1, 1] > 0
     if not upright:
         raise DataError(f"{path}: found no projection K [I | b] of a rectified camera")
+    if image_size is not None:
+        check_intrinsics(K, image_size, str(path))
     T_camera_reference = np.eye(4)
     T_camera_reference[:3, 3] = np.linalg.solve(K, projection[:, 3])
     return KittiCamera(K, T_camera_reference, image_size)

@@ -16,7 +16,8 @@ from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.picture_motion import STANDING
 from unienc_core.data.resample import Size
-from unienc_core.data.sets.folder_frames import numbered_files
+from unienc_core.data.sets.cuts import cut_run
+from unienc_core.data.sets.folder_frames import numbered_pictures
 from unienc_core.data.sets.kitti_calibration import (
     FPS,
     KITTI_SIZE,
@@ -25,10 +26,18 @@ from unienc_core.data.sets.kitti_calibration import (
     entry,
     read_calibration,
 )
+from unienc_core.data.sets.kitti_names import ODOMETRY_DIGITS, check_names
+from unienc_core.data.sets.kitti_poses import poses_file, read_poses
+from unienc_core.data.sets.kitti_times import TIMES_FILE, frame_times
 from unienc_core.data.sets.listing import Listing, StorePlan, listing_digest, missing_tree
-from unienc_core.data.sets.pictures import picture_size, whole_view
+from unienc_core.data.sets.pictures import whole_view
 from unienc_core.data.sets.runs import cut, runs
-from unienc_core.data.sets.sequence import MIN_DISTANCE, SequenceFrames, most_frames
+from unienc_core.data.sets.sequence import (
+    MIN_DISTANCE,
+    SequenceFrames,
+    common_size,
+    most_frames,
+)
 from unienc_core.data.sets.settings import check_settings
 from unienc_core.data.sets.spans import from_spans, to_spans
 from unienc_core.data.shard_build import DrivePlan
@@ -36,6 +45,9 @@ from unienc_core.errors import DataError, UsageError
 
 TEST_SEQUENCES = frozenset({"09", "10"})
 """What the odometry protocol of Zhou et al. (CVPR 2017) tests on; they train on 00 to 08."""
+
+UNKNOWN_SEQUENCES = frozenset(f"{number:02d}" for number in range(11, 22))
+"""Of the benchmark, whose poses are not published."""
 
 TREE = (
     "sequences/<name>/calib.txt",
@@ -45,8 +57,6 @@ TREE = (
 CAMERAS = (2, 3, 0, 1)
 """In the order they are looked for: colour before grey, left before right."""
 
-MAX_POSES_BYTES = 64 << 20
-
 
 @dataclass(frozen=True)
 class OdometryRequest:
@@ -54,8 +64,8 @@ class OdometryRequest:
 
     Attributes:
         split: Name of the store.
-        sequences: ``train`` (all but 09 and 10), ``test`` (09 and 10), ``all``, or names,
-            separated by commas.
+        sequences: ``train`` (all but 09, 10 and those without published poses), ``test`` (09 and
+            10), ``all``, or names, separated by commas.
         cameras: In the order they are looked for; 0 and 1 are grey, 2 and 3 colour. The first
             that a sequence has is taken.
         image_size: (h, w) to store; None for that of the pictures.
@@ -92,16 +102,29 @@ def list_kitti_odometry(root: Path, request: OdometryRequest) -> Listing:
         raise missing_tree(root, "KITTI odometry", TREE)
     chosen = _choose(request.sequences, names, root)
     if request.sequences == "train":
-        listing.drop("sequence that the odometry protocol tests on", sorted({*names} - {*chosen}))
+        listing.drop(
+            "sequence that the odometry protocol tests on", sorted(TEST_SEQUENCES & {*names})
+        )
+        listing.drop(
+            "sequence whose poses are not published (name it in --sequences to have it)",
+            sorted(UNKNOWN_SEQUENCES & {*names}),
+        )
     without = [name for name in chosen if not poses_file(root, name).is_file()]
     if without:
         listing.remarks.append(
             f"{len(without)} of {len(chosen)} sequences have no {poses_file(root, without[0])}: "
             "no poses; standing cameras are told by the pictures"
         )
-    plans = [plan for name in chosen for plan in _plan(root, name, request, listing)]
+    timed = {name for name in chosen if (root / "sequences" / name / TIMES_FILE).is_file()}
+    if len(timed) < len(chosen):
+        first = next(name for name in chosen if name not in timed)
+        listing.remarks.append(
+            f"{len(chosen) - len(timed)} of {len(chosen)} sequences have no {TIMES_FILE} ({first}, "
+            f"...): their times are nominal, {1 / FPS:g} s a frame"
+        )
+    plans = [plan for name in chosen for plan in _plan(root, name, request, listing, name in timed)]
     if not plans:
-        gone = "; ".join(f"{len(found)}: {why}" for why, found in listing.dropped.items())
+        gone = listing.dropped_in_words()
         raise DataError(f"{root}: no triplet is left ({gone or 'no frame'})")
     poses = () if without else ("T_world_camera",)
     keys = standard_keys("image", "K", "timestamp", *poses, image_encoding=request.image_encoding)
@@ -125,7 +148,7 @@ def list_kitti_odometry(root: Path, request: OdometryRequest) -> Listing:
 
 def _choose(choice: str, known: Sequence[str], root: Path) -> list[str]:
     parts = {
-        "train": [name for name in known if name not in TEST_SEQUENCES],
+        "train": [name for name in known if name not in TEST_SEQUENCES | UNKNOWN_SEQUENCES],
         "test": [name for name in known if name in TEST_SEQUENCES],
         "all": list(known),
     }
@@ -139,16 +162,21 @@ def _choose(choice: str, known: Sequence[str], root: Path) -> list[str]:
     return names
 
 
-def _plan(root: Path, name: str, request: OdometryRequest, listing: Listing) -> list[DrivePlan]:
+def _plan(
+    root: Path, name: str, request: OdometryRequest, listing: Listing, timed: bool
+) -> list[DrivePlan]:
     folder = root / "sequences" / name
     cameras = request.cameras
-    found = ((camera, *numbered_files(folder / f"image_{camera}", _SUFFIXES)) for camera in cameras)
+    found = ((camera, *_pictures(folder, camera, listing)) for camera in cameras)
     camera, suffix, frames = next(filter(lambda item: item[2], found), (None, "", frozenset()))
     if camera is None:
         wanted = " or ".join(f"image_{number}" for number in cameras)
         listing.drop(f"sequence without pictures in {wanted}", [name])
         return []
-    on_disk = picture_size(_picture(folder, camera, min(frames), suffix))
+    check_names(folder / f"image_{camera}", suffix, frames, ODOMETRY_DIGITS)
+    if timed:
+        frame_times(folder / TIMES_FILE, sorted(frames))  # a damaged file is told at once
+    on_disk = common_size([_picture(folder, camera, n, suffix) for n in sorted(frames)])
     size = request.image_size or on_disk
     found_runs = runs(frames, request.gap)
     listing.drop(
@@ -160,7 +188,13 @@ def _plan(root: Path, name: str, request: OdometryRequest, listing: Listing) -> 
             f"{name}_image_{camera}_{part[0]:06d}",
             len(part),
             size,
-            {"sequence": name, "camera": camera, "suffix": suffix, "frames": to_spans(part)},
+            {
+                "sequence": name,
+                "camera": camera,
+                "suffix": suffix,
+                "frames": to_spans(part),
+                **({"times": TIMES_FILE} if timed else {}),
+            },
         )
         for run in found_runs
         for part in cut(run, most_frames(size))
@@ -170,47 +204,25 @@ def _plan(root: Path, name: str, request: OdometryRequest, listing: Listing) -> 
 _SUFFIXES = (".png", ".jpg")
 
 
+def _pictures(folder: Path, camera: int, listing: Listing) -> tuple[str, frozenset[int]]:
+    label = f"{folder.name}/image_{camera}"
+    return numbered_pictures(folder / f"image_{camera}", _SUFFIXES, label, listing)
+
+
 def _picture(folder: Path, camera: int, frame: int, suffix: str) -> Path:
     return folder / f"image_{camera}" / f"{frame:06d}{suffix}"
 
 
-def poses_file(root: Path, name: str) -> Path:
-    """Return where the poses of a sequence lie."""
-    return root / "poses" / f"{name}.txt"
+def read_odometry_camera(path: Path, camera: int, image_size: Size) -> KittiCamera:
+    """Read one camera of a sequence's ``calib.txt``.
 
-
-def read_poses(path: Path) -> np.ndarray:
-    """Read a file of rows of 12 numbers.
-
-    Returns:
-        T_world_camera of camera 0, `n 4 4`, m.
-
-    Raises:
-        DataError: If it is missing, or a row is no motion.
+    Args:
+        path: The file.
+        camera: 0 to 3.
+        image_size: (h, w) of its pictures.
     """
-    try:
-        if path.stat().st_size > MAX_POSES_BYTES:
-            raise DataError(f"{path}: larger than {MAX_POSES_BYTES} bytes, no file of poses")
-        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        values = np.array([[float(word) for word in row] for row in rows if row])
-    except (OSError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise DataError(f"{path}: no poses can be read ({line})") from None
-    if values.ndim != 2 or values.shape[1] != 12 or not np.isfinite(values).all():
-        raise DataError(f"{path}: found {values.shape} numbers, expected rows of 12 (3x4)")
-    T_world_camera = np.tile(np.eye(4), (len(values), 1, 1))
-    T_world_camera[:, :3] = values.reshape(-1, 3, 4)
-    R = T_world_camera[:, :3, :3]
-    off = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
-    if off.max() > 1e-3:
-        raise DataError(f"{path}, row {int(off.argmax()) + 1}: no rotation; the file is damaged")
-    return T_world_camera
-
-
-def read_odometry_camera(path: Path, camera: int) -> KittiCamera:
-    """Read one camera of a sequence's ``calib.txt``."""
     projection = entry(read_calibration(path), f"P{camera}", (3, 4), path)
-    return camera_from_projection(projection, None, path)
+    return camera_from_projection(projection, image_size, path)
 
 
 @dataclass(frozen=True)
@@ -235,18 +247,23 @@ class OdometryTriplets:
         number, frames = int(plan.attrs["camera"] or 0), from_spans(str(plan.attrs["frames"]))
         folder = self.root / "sequences" / name
         pictures = [_picture(folder, number, frame, suffix) for frame in frames]
-        camera = read_odometry_camera(folder / "calib.txt", number)
+        whole = common_size(pictures)
+        camera = read_odometry_camera(folder / "calib.txt", number, whole)
         poses = None
         if self.with_poses:
             poses = {"T_world_camera": self._poses(name, frames, camera)}
         return SequenceFrames(
             pictures,
-            whole_view(picture_size(pictures[0]), self.image_size),
+            whole_view(whole, self.image_size),
             camera.K,
-            (np.array(frames) - frames[0]) / FPS,
+            frame_times(folder / TIMES_FILE if plan.attrs.get("times") else None, frames),
             poses,
             min_motion=0.0 if self.with_poses else self.min_motion,
         )
+
+    def without(self, plan: DrivePlan, position: int) -> list[DrivePlan]:
+        """Return the runs before and after a frame, those that hold a triplet."""
+        return cut_run(plan, position)
 
     def _poses(self, name: str, frames: Sequence[int], camera: KittiCamera) -> np.ndarray:
         path = poses_file(self.root, name)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from unienc_core.data.sets.folder_frames import numbered_files
+from unienc_core.data.sets.folder_frames import numbered_pictures
 from unienc_core.data.sets.kitti_calibration import CAMERA_FILE, read_camera
 from unienc_core.data.sets.kitti_raw_source import SCAN_FOLDER, picture_folder
 from unienc_core.data.sets.kitti_raw_stores import (
@@ -48,8 +48,8 @@ def list_kitti_raw(root: Path, request: RawRequest) -> Listing:
             f"{root}: LiDAR scans are there and not used; --depth velodyne makes labelled images"
         )
     if not listing.stores:
-        gone = "; ".join(f"{len(names)}: {why}" for why, names in listing.dropped.items())
-        raise DataError(f"{root}: no triplet and no labelled image is left ({gone or 'no frame'})")
+        gone = listing.dropped_in_words() or "no frame"
+        raise DataError(f"{root}: no triplet and no labelled image is left ({gone})")
     return listing
 
 
@@ -85,13 +85,17 @@ def _listed_frames(
     found: dict[str, dict[int, set[int]]] = {}
     for entry in read_split(request.frames):
         if entry.drive not in folders:
-            listing.drop("listed, but its drive is not there", [f"{entry.drive}/{entry.frame}"])
+            reason = "listed, but its drive is not there"
+        elif entry.camera not in request.cameras:
+            reason = "listed for the camera that is not asked for"
         else:
             found.setdefault(entry.drive, {}).setdefault(entry.camera, set()).add(entry.frame)
+            continue
+        listing.drop(reason, [f"{_label(entry.drive, entry.camera)}/{entry.frame}"])
     if not found:
         raise DataError(
-            f"{request.frames}: none of its drives lies in {listing.root}, which has "
-            f"{', '.join(sorted(folders)[:3])}"
+            f"{request.frames}: none of its frames is one of {listing.root} ("
+            f"{listing.dropped_in_words()}), which has {', '.join(sorted(folders)[:3])}"
         )
     return {
         drive: {camera: frozenset(frames) for camera, frames in cameras.items()}
@@ -131,8 +135,9 @@ def choose_drives(choice: str, folders: Iterable[str], root: Path) -> list[str]:
 def _find_view(
     root: Path, folder: Path, drive: str, camera: int, listed: frozenset[int] | None, out: Listing
 ) -> list[CameraDrive]:
-    suffix, present = numbered_files(folder / picture_folder(camera), (".png", ".jpg"))
-    label = f"{drive}/image_{camera:02d}"
+    label = _label(drive, camera)
+    pictures = folder / picture_folder(camera)
+    suffix, present = numbered_pictures(pictures, (".png", ".jpg"), label, out)
     if not present:
         out.drop("camera without pictures", [label])
         return []
@@ -143,3 +148,8 @@ def _find_view(
     assert found.image_size is not None
     relative = folder.relative_to(root).as_posix()
     return [CameraDrive(drive, relative, camera, suffix, present, wanted, found.image_size)]
+
+
+def _label(drive: str, camera: int) -> str:
+    """Return what a camera of a drive is called in reports."""
+    return f"{drive}/image_{camera:02d}"

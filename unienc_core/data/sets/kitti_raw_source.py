@@ -14,18 +14,20 @@ import numpy as np
 
 from unienc_core.data.resample import Size
 from unienc_core.data.sets import oxts
+from unienc_core.data.sets.cuts import cut_images, cut_run
 from unienc_core.data.sets.kitti_calibration import (
     CAMERA_FILE,
-    FPS,
     read_camera,
     read_T_reference_imu,
     read_T_reference_velodyne,
 )
+from unienc_core.data.sets.kitti_times import frame_times
 from unienc_core.data.sets.pictures import read_codes, read_picture, whole_view
 from unienc_core.data.sets.sequence import SequenceFrames
 from unienc_core.data.sets.spans import from_spans
 from unienc_core.data.sets.velodyne import DepthConvention, project_scan, read_scan
 from unienc_core.data.shard_build import DrivePlan, Frame
+from unienc_core.data.unreadable import reading
 from unienc_core.errors import DataError
 
 SCAN_FOLDER, RECORD_FOLDER = "velodyne_points/data", "oxts/data"
@@ -46,6 +48,7 @@ class RawDrive:
         frames: Numbers, ascending.
         targets: Those that may be targets.
         depth_folder: Of annotated depth maps, relative to the folder of these, or empty.
+        times: File of the camera's times, relative to the drive, or empty.
     """
 
     folder: str
@@ -54,6 +57,7 @@ class RawDrive:
     frames: list[int]
     targets: frozenset[int]
     depth_folder: str
+    times: str
 
     @classmethod
     def of(cls, plan: DrivePlan) -> RawDrive:
@@ -68,6 +72,7 @@ class RawDrive:
             frames,
             frozenset(chosen),
             str(attrs.get("depth_folder", "")),
+            str(attrs.get("times", "")),
         )
 
     def picture(self, root: Path, frame: int) -> Path:
@@ -102,22 +107,27 @@ class RawTriplets:
         drive = RawDrive.of(plan)
         camera = read_camera((self.root / drive.folder).parent / CAMERA_FILE, drive.camera)
         assert camera.image_size is not None
-        frames = np.array(drive.frames)
+        times = self.root / drive.folder / drive.times if drive.times else None
         return SequenceFrames(
             [drive.picture(self.root, frame) for frame in drive.frames],
             whole_view(camera.image_size, self.image_size),
             camera.K,
-            (frames - frames[0]) / FPS,
+            frame_times(times, drive.frames),
             self._motion(drive, camera.T_camera_reference) if self.with_oxts else None,
             min_motion=0.0 if self.with_oxts else self.min_motion,
             others={i for i, frame in enumerate(drive.frames) if frame not in drive.targets},
         )
 
+    def without(self, plan: DrivePlan, position: int) -> list[DrivePlan]:
+        """Return the runs before and after a frame, those that hold a target."""
+        return cut_run(plan, position)
+
     def _motion(self, drive: RawDrive, T_camera_reference: np.ndarray) -> dict[str, np.ndarray]:
         folder = self.root / drive.folder
-        records = [
-            oxts.read_oxts(folder / RECORD_FOLDER / f"{frame:010d}.txt") for frame in drive.frames
-        ]
+        records: list[np.ndarray] = []
+        for position, frame in enumerate(drive.frames):
+            with reading(position):
+                records.append(oxts.read_oxts(folder / RECORD_FOLDER / f"{frame:010d}.txt"))
         T_imu_camera = np.linalg.inv(T_camera_reference @ read_T_reference_imu(folder.parent))
         T_earth_camera = oxts.poses(records) @ T_imu_camera
         return {
@@ -151,13 +161,16 @@ class RawLabelled:
         camera = read_camera((self.root / drive.folder).parent / CAMERA_FILE, drive.camera)
         assert camera.image_size is not None
         view = whole_view(camera.image_size)
-        for frame in drive.frames:
+        for position, frame in enumerate(drive.frames):
             path = drive.picture(self.root, frame)
-            yield {
-                "image": view.image(read_picture(path), str(path)),
-                "K": camera.K,
-                "depth": self.depth(drive, frame),
-            }
+            with reading(position):
+                image = view.image(read_picture(path), str(path))
+                depth = self.depth(drive, frame)
+            yield {"image": image, "K": camera.K, "depth": depth}
+
+    def without(self, plan: DrivePlan, position: int) -> list[DrivePlan]:
+        """Return the other frames."""
+        return cut_images(plan, position)
 
     def depth(self, drive: RawDrive, frame: int) -> np.ndarray:
         """Return the depth of a frame, `H W` float32, m, 0 where unknown."""

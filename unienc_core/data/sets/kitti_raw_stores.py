@@ -16,22 +16,32 @@ from unienc_core.data.picture_motion import STANDING
 from unienc_core.data.resample import Size
 from unienc_core.data.sets.folder_frames import numbered_files
 from unienc_core.data.sets.kitti_calibration import FPS, KITTI_SIZE
+from unienc_core.data.sets.kitti_names import RAW_DIGITS, check_names
 from unienc_core.data.sets.kitti_raw_source import (
     RECORD_FOLDER,
     SCAN_FOLDER,
     DepthKind,
     RawLabelled,
     RawTriplets,
+    picture_folder,
 )
-from unienc_core.data.sets.listing import Listing, StorePlan, listing_digest
+from unienc_core.data.sets.kitti_times import frame_times, timestamps_file
+from unienc_core.data.sets.listing import Listing, StorePlan, listing_digest, missing_tree
 from unienc_core.data.sets.runs import cut, runs
 from unienc_core.data.sets.sequence import MIN_DISTANCE, MOST_LABELLED, most_frames
 from unienc_core.data.sets.settings import check_settings
 from unienc_core.data.sets.spans import to_spans
 from unienc_core.data.sets.velodyne import DepthConvention
 from unienc_core.data.shard_build import DrivePlan
+from unienc_core.errors import UsageError
 
 _OXTS_KEYS = ("T_world_camera", "speed", "yaw_rate", "curvature")
+
+DEPTH_TREES: dict[DepthKind, tuple[str, ...]] = {
+    "velodyne": ("<date>/<drive>_sync/velodyne_points/data/<frame>.bin",),
+    "annotated": ("train/<drive>_sync/proj_depth/groundtruth/image_02/<frame>.png (or val/)",),
+}
+"""Where depth is expected, for people."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,11 @@ class RawRequest:
     def __post_init__(self) -> None:
         """Check every setting."""
         check_settings(self.split, self.image_size, self.gap, self.min_motion or 0.0)
+        if self.depth == "annotated" and self.convention != "camera-z":
+            raise UsageError(
+                f"annotated depth is camera-z, asked {self.convention}, which only LiDAR scans "
+                "have: choose --depth velodyne, or leave --depth-convention out"
+            )
 
     def least(self, asked: float | None, usual: float) -> float:
         """Return the limit below which a camera counts as standing."""
@@ -124,12 +139,23 @@ class CameraDrive:
 
 def add_triplets(listing: Listing, views: Sequence[CameraDrive], request: RawRequest) -> None:
     """Add the store of triplets, unless no frame has both its neighbours."""
+    for view in views:
+        pictures = listing.root / view.folder / picture_folder(view.camera)
+        check_names(pictures, view.suffix, view.present, RAW_DIGITS)
     with_oxts = _all_have_records(listing, views)
+    timed = {view.label for view in views if _has_times(listing.root, view)}
     plans: list[DrivePlan] = []
     for view in views:
-        plans += _runs_of(view, request, listing)
+        plans += _runs_of(view, request, listing, view.label in timed)
     if not plans:
         return
+    if len(timed) < len(views):
+        first = next(view for view in views if view.label not in timed)
+        listing.remarks.append(
+            f"{len(views) - len(timed)} of {len(views)} cameras of drives have no "
+            f"{timestamps_file(first.camera)} ({first.drive}, ...): their times are nominal, "
+            f"{1 / FPS:g} s a frame"
+        )
     min_motion = request.least(request.min_motion, STANDING)
     keys = standard_keys(
         "image",
@@ -155,7 +181,18 @@ def add_triplets(listing: Listing, views: Sequence[CameraDrive], request: RawReq
     listing.stores.append(StorePlan(request.split, spec, tuple(plans), source))
 
 
-def _runs_of(view: CameraDrive, request: RawRequest, listing: Listing) -> list[DrivePlan]:
+def _has_times(root: Path, view: CameraDrive) -> bool:
+    """Say whether a camera's times are known, and check that those of all pictures are."""
+    path = root / view.folder / timestamps_file(view.camera)
+    if not path.is_file():
+        return False
+    frame_times(path, sorted(view.present))
+    return True
+
+
+def _runs_of(
+    view: CameraDrive, request: RawRequest, listing: Listing, timed: bool
+) -> list[DrivePlan]:
     gap, size = request.gap, request.image_size or view.image_size
     whole = {n for n in view.wanted if {n - gap, n + gap} <= view.present}
     needed = {near for n in whole for near in (n - gap, n, n + gap)}
@@ -169,15 +206,21 @@ def _runs_of(view: CameraDrive, request: RawRequest, listing: Listing) -> list[D
     for run in runs(needed, gap):
         for frames in cut(run, most_frames(size)):
             inside = set(frames[1:-1])
-            restricted = {} if inside <= whole else {"targets": to_spans(inside & whole)}
-            plans.append(view.plan(frames, size, **restricted))
+            if not inside & whole:
+                continue  # a piece of a cut run in which nothing is listed
+            more = {} if inside <= whole else {"targets": to_spans(inside & whole)}
+            if timed:
+                more["times"] = timestamps_file(view.camera)
+            plans.append(view.plan(frames, size, **more))
     return plans
 
 
 def _all_have_records(listing: Listing, views: Sequence[CameraDrive]) -> bool:
     without = []
     for view in views:
-        _, records = numbered_files(listing.root / view.folder / RECORD_FOLDER, (".txt",))
+        folder = listing.root / view.folder / RECORD_FOLDER
+        _, records = numbered_files(folder, (".txt",))
+        check_names(folder, ".txt", view.present & records, RAW_DIGITS)
         if not view.present <= records:
             without.append(view.drive)
     if without:
@@ -190,7 +233,11 @@ def _all_have_records(listing: Listing, views: Sequence[CameraDrive]) -> bool:
 
 
 def add_labelled(listing: Listing, views: Sequence[CameraDrive], request: RawRequest) -> None:
-    """Add the store of images with the depth asked for, at their own size, as they are scored."""
+    """Add the store of images with the depth asked for, at their own size, as they are scored.
+
+    Raises:
+        DataError: If no frame has such depth, with the tree expected.
+    """
     assert request.depth is not None
     annotated = request.annotated or listing.root
     plans: list[DrivePlan] = []
@@ -205,13 +252,15 @@ def add_labelled(listing: Listing, views: Sequence[CameraDrive], request: RawReq
         if folder and request.depth == "annotated":
             extra["depth_folder"] = folder.relative_to(annotated).as_posix()
         frames = sorted(view.wanted & known)
+        if folder:
+            check_names(folder, suffix, frames, RAW_DIGITS)
         for start in range(0, len(frames), MOST_LABELLED):
             part = frames[start : start + MOST_LABELLED]
             plans.append(view.plan(part, view.image_size, **extra))
     if not plans:
         where = annotated if request.depth == "annotated" else listing.root
-        listing.remarks.append(f"{where}: no {request.depth} depth of these frames is there")
-        return
+        what = f"{request.depth} depth of the {sum(len(view.wanted) for view in views)} frames"
+        raise missing_tree(where, what, DEPTH_TREES[request.depth])
     keys = standard_keys("image", "K", image_encoding=request.image_encoding)
     spec = StoreSpec(
         kind="images",

@@ -47,25 +47,32 @@ class Listing:
         root: Folder (or file) it was found in.
         stores: Stores to be made of it.
         remarks: What people should know: parts that are missing, what is assumed.
-        dropped: Reason to names of what is left out.
     """
 
     root: Path
     stores: list[StorePlan] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    dropped: dict[str, list[str]] = field(default_factory=dict)
+    _dropped: dict[str, dict[str, None]] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> dict[str, list[str]]:
+        """Reason to names of what is left out."""
+        return {reason: list(names) for reason, names in self._dropped.items()}
 
     def drop(self, reason: str, names: Iterable[str]) -> None:
         """Leave out frames or images, saying why; each name counts once, no names, no entry."""
-        names = dict.fromkeys([*self.dropped.get(reason, []), *names])
-        if names:
-            self.dropped[reason] = list(names)
+        for name in names:
+            self._dropped.setdefault(reason, {})[name] = None
+
+    def dropped_in_words(self) -> str:
+        """Return how many are left out for which reason, for an error; empty if none is."""
+        return "; ".join(f"{len(names)}: {reason}" for reason, names in self._dropped.items())
 
     def dropped_report(self) -> list[dict[str, Any]]:
         """Return reason, count and the first names of what is left out, as plain data."""
         return [
             {"reason": reason, "count": len(names), "examples": sorted(names)[:_EXAMPLES]}
-            for reason, names in self.dropped.items()
+            for reason, names in self._dropped.items()
         ]
 
 

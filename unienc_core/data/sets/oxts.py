@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unienc_core.data.sets.turning import path_curvature
 from unienc_core.errors import DataError
 
 NUM_FIELDS = 30
@@ -20,8 +21,6 @@ YAW_RATE = 22
 """Turning rate about the vehicle's upward axis, rad/s, left positive."""
 
 EARTH_RADIUS = 6_378_137.0
-STANDSTILL = 0.5
-"""Below this speed, in m/s, a path has no curvature worth the name, and 0 is written."""
 
 
 def read_oxts(path: Path) -> np.ndarray:
@@ -38,6 +37,12 @@ def read_oxts(path: Path) -> np.ndarray:
     if len(fields) < NUM_FIELDS - 5 or not np.isfinite(fields[: NUM_FIELDS - 5]).all():
         # Some tools leave the five status fields out at the end; nothing here needs them.
         raise DataError(f"{path}: {len(fields)} numbers, expected the {NUM_FIELDS} of an OXTS file")
+    latitude, longitude = fields[LATITUDE], fields[LONGITUDE]
+    if not (abs(latitude) < 90 and abs(longitude) <= 360):
+        raise DataError(
+            f"{path}: latitude {latitude:g} and longitude {longitude:g} degrees, expected a place "
+            "on Earth off its poles"
+        )
     return np.array(fields)
 
 
@@ -48,10 +53,7 @@ def speed(record: np.ndarray) -> float:
 
 def curvature(record: np.ndarray) -> float:
     """Return the curvature of the path, 1/km, left positive: yaw rate / speed x 1000."""
-    metres_a_second = speed(record)
-    if metres_a_second < STANDSTILL:
-        return 0.0
-    return 1000.0 * float(record[YAW_RATE]) / metres_a_second
+    return path_curvature(float(record[YAW_RATE]), speed(record))
 
 
 def poses(records: Sequence[np.ndarray]) -> np.ndarray:

@@ -46,7 +46,7 @@ def panoptic_segments(ids: np.ndarray, where: str = "ids") -> list[dict[str, Any
     areas = np.bincount(ids.reshape(-1), minlength=_NUM_CODES)
     segments = []
     for value in np.flatnonzero(areas).tolist():
-        label = _label_of(value, where)
+        label = label_of(value, where)
         if _is_ignored(label):
             continue
         segments.append(
@@ -125,14 +125,22 @@ def _labels_by_id() -> dict[int, Label]:
     return {label.id: label for label in LABELS}
 
 
-def _label_of(value: int, where: str) -> Label:
-    """Return the label that an instance id belongs to."""
+def label_of(value: int, where: str) -> Label:
+    """Return the label that a label id or an instance id belongs to.
+
+    Args:
+        value: The id.
+        where: What to call its image in the error.
+
+    Raises:
+        DataError: If it belongs to none.
+    """
     number = value // INSTANCE_FACTOR if value >= INSTANCE_FACTOR else value
     label = _labels_by_id().get(number)
     if label is None:
         raise DataError(
             f"{where}: holds the id {value}, expected label ids 0..{LABELS[-1].id} or label id x "
-            f"{INSTANCE_FACTOR} + number; is it an instanceIds image?"
+            f"{INSTANCE_FACTOR} + number; is it an image of ids?"
         )
     return label
 

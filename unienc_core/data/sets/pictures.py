@@ -68,7 +68,7 @@ def read_codes(path: Path, dtype: type[np.uint8] | type[np.uint16]) -> np.ndarra
 
 
 def picture_size(path: Path) -> Size:
-    """Return (h, w) of a PNG or JPEG from its first bytes.
+    """Return (h, w) of a PNG or JPEG, from its first bytes if they tell it.
 
     Raises:
         DataError: If it is missing or neither.
@@ -76,6 +76,8 @@ def picture_size(path: Path) -> Size:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
+            if len(head) == _HEAD_BYTES and image_size_of(head) is None:
+                head += file.read()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     return _sane_size(np.frombuffer(head, np.uint8), path)
@@ -143,7 +145,7 @@ def _bytes_of(path: Path) -> np.ndarray:
 
 
 def _sane_size(data: np.ndarray, path: Path) -> Size:
-    size = image_size_of(data[:_HEAD_BYTES].tobytes())
+    size = image_size_of(data.data)
     if size is None:
         raise DataError(f"{path}: no PNG or JPEG picture")
     if not all(0 < side <= MAX_SIDE for side in size):

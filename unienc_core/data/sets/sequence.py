@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from unienc_core.data.resample import Size
-from unienc_core.data.sets.pictures import View, read_picture
+from unienc_core.data.sets.pictures import View, picture_size, read_picture
 from unienc_core.data.sets.runs import LEAST_RUN
 from unienc_core.data.sets.standing import StandingWatch
 from unienc_core.data.shard_build import Frame
+from unienc_core.data.unreadable import reading
+from unienc_core.errors import DataError
 
 MIN_DISTANCE = 0.1
 """Targets nearer than this, in m, to one of their sources are left out: the camera stands."""
@@ -30,6 +32,21 @@ MOST_LABELLED = 100
 def most_frames(image_size: Size) -> int:
     """Return how many frames of this size (h, w) a drive may have."""
     return max(LEAST_RUN, MAX_DRIVE_PIXELS // (image_size[0] * image_size[1]))
+
+
+def common_size(pictures: Sequence[Path]) -> Size:
+    """Return (h, w) of the first picture that has one; a damaged one says nothing of the others.
+
+    Raises:
+        DataError: If none has, naming the first.
+    """
+    first: DataError | None = None
+    for path in pictures:
+        try:
+            return picture_size(path)
+        except DataError as error:
+            first = first or error
+    raise first or DataError("no picture")
 
 
 class SequenceFrames:
@@ -69,7 +86,8 @@ class SequenceFrames:
 
     def __iter__(self) -> Iterator[Frame]:
         for position, path in enumerate(self._pictures):
-            image = self._view.image(read_picture(path), str(path))
+            with reading(position):
+                image = self._view.image(read_picture(path), str(path))
             self._watch.add(image)
             row = {name: np.asarray(values[position]) for name, values in self._columns.items()}
             yield {"image": image, "K": self._K, **row}
