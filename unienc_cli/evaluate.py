@@ -8,17 +8,19 @@ from typing import Annotated
 import typer
 
 from unienc_cli.console import emit, reporting
-from unienc_cli.options import Checkpoint, Device, DryRun, Force, Json, Quiet, Threads, use_threads
+from unienc_cli.options import (
+    Checkpoint,
+    Device,
+    DryRun,
+    FailOver,
+    FailUnder,
+    Force,
+    Json,
+    Quiet,
+    Threads,
+    use_threads,
+)
 from unienc_core.errors import ThresholdError
-
-FailUnder = Annotated[
-    list[str] | None,
-    typer.Option("--fail-under", metavar="NAME=VALUE", help="Exit 7 if a metric is smaller."),
-]
-FailOver = Annotated[
-    list[str] | None,
-    typer.Option("--fail-over", metavar="NAME=VALUE", help="Exit 7 if a metric is larger."),
-]
 
 
 def eval_depth(

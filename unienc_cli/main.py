@@ -17,6 +17,7 @@ from unienc_cli import (
     bench,
     data,
     doctor,
+    eval_seg,
     evaluate,
     infer,
     prepare,
@@ -51,6 +52,7 @@ prepare.app.command("kitti-odometry")(prepare_kitti.kitti_odometry)
 prepare.app.command("folders")(prepare_kitti.folders)
 app.command("train-student")(train.train_student)
 app.command("eval-depth")(evaluate.eval_depth)
+app.command("eval-seg")(eval_seg.eval_seg)
 app.command("infer-video")(infer.infer_video)
 app.add_typer(presets.app, name="presets")
 app.add_typer(data.app, name="data")
@@ -99,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
         if "--json" in options and lead and not getattr(error, "reported", False):
             document = {"schema": SCHEMA, "verb": _verb(arguments), "error": line}
             document["exit_code"] = code
-            print(json.dumps(document))
+            print(json.dumps({**document, **getattr(error, "details", {})}))
         return code
 
 

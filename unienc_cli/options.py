@@ -48,6 +48,14 @@ Checkpoint = Annotated[
         show_default=False,
     ),
 ]
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option("--fail-under", metavar="NAME=VALUE", help="Exit 7 if a metric is smaller."),
+]
+FailOver = Annotated[
+    list[str] | None,
+    typer.Option("--fail-over", metavar="NAME=VALUE", help="Exit 7 if a metric is larger."),
+]
 
 
 def use_threads(threads: int | None) -> None:

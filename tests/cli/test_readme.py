@@ -12,6 +12,10 @@ from cityscapes_toys import write_small_cityscapes
 from kitti_toys import write_small_kitti
 
 from unienc_cli.main import run
+from unienc_core.data.seg_files.instance_files import write_instances
+from unienc_core.data.seg_files.label_files import read_instance_ids, write_label_ids
+from unienc_core.segmentation import Instance
+from unienc_core.workflows.export_panoptic import export_panoptic
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,10 +69,28 @@ def write_depths(folder: Path, noise: float) -> None:
     np.save(folder / "0001.npy", depth * (1 + noise * rng.random((60, 80), np.float32)))
 
 
+def write_segmentations(folder: Path) -> None:
+    """Predictions of a Cityscapes, as good as its ground truth, and a room of three classes."""
+    for name in ("my_labels", "my_rooms", "true_rooms"):
+        (folder / name).mkdir()
+    truth = sorted((folder / "cityscapes" / "gtFine" / "val").glob("*/*_instanceIds.png"))
+    export_panoptic(truth, folder / "my_panoptic", "val")
+    for path in truth:
+        key, ids = path.name.split("_gtFine")[0], read_instance_ids(path)
+        write_label_ids(folder / "my_labels", key, np.where(ids < 1000, ids, 26).astype(np.uint8))
+        cars = [Instance(26, 0.9, ids == value) for value in np.unique(ids[ids >= 26000])]
+        write_instances(folder / "my_instances", key, cars)
+    for name in ("my_rooms", "true_rooms"):
+        write_label_ids(folder / name, "kitchen", np.full((8, 8), 1, np.uint8))
+    text = (ROOT / "README.md").read_text()
+    (table,) = re.findall(r"```yaml\n(name: rooms.*?)```", text, re.S)
+    (folder / "rooms.yaml").write_text(table)
+
+
 def test_the_page_shows_every_verb() -> None:
     shown = {words[1] for words in commands()}
     verbs = {"prepare-data", "train-student", "eval-depth", "infer-video", "presets", "data"}
-    verbs |= {"runs", "doctor"}
+    verbs |= {"runs", "doctor", "eval-seg"}
     assert shown == verbs
 
 
@@ -79,8 +101,9 @@ def test_every_command_of_the_readme_runs(
     write_clip(tmp_path / "drive.mp4")
     write_drive(tmp_path / "monday.mp4", 0)
     write_drive(tmp_path / "tuesday.mp4", 1)
-    for split in ("train", "test"):
+    for split in ("train", "val", "test"):
         write_small_cityscapes(tmp_path / "cityscapes", split)
+    write_segmentations(tmp_path)
     write_small_kitti(tmp_path)
     write_depths(tmp_path / "my_depths", 0.1)
     write_depths(tmp_path / "true_depths", 0.0)
@@ -92,6 +115,7 @@ def test_every_command_of_the_readme_runs(
     assert any((tmp_path / "out" / "drive_unienc_depth").glob("*.png"))
     assert (tmp_path / "mine.yaml").exists()
     assert any((tmp_path / "plots").iterdir())
+    assert (tmp_path / "plots-seg" / "worst.png").exists()
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):
         names: dict[str, object] = {}
         exec(block, names)

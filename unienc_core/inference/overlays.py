@@ -95,12 +95,26 @@ def put_text(
         colour: RGB.
         align: See `x`.
     """
-    text = text.encode("ascii", "replace").decode()
-    scale, weight = line / 45, max(1, round(line / 30))
+    text = _printable(text)
+    scale, weight = _font(line)
     (width, height), _ = cv2.getTextSize(text, _FONT, scale, weight)
     corner = (round(x - align * width), round(middle + height / 2))
     cv2.putText(canvas, text, corner, _FONT, scale, colour, weight, cv2.LINE_AA)
     return width
+
+
+def text_width(text: str, line: float) -> int:
+    """Return how wide `put_text` writes a text, px."""
+    return cv2.getTextSize(_printable(text), _FONT, *_font(line))[0][0]
+
+
+def _printable(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
+
+
+def _font(line: float) -> tuple[float, int]:
+    """Return scale and weight of the letters of a line."""
+    return line / 45, max(1, round(line / 30))
 
 
 def nice_step(span: float) -> float:

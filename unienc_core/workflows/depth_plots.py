@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,22 +39,34 @@ _ERROR_COLOURS = (30, 245)  # of Turbo, without the dark blue that looks like `_
 _SPARSE, _POINT_RADIUS = 0.3, 2.5
 
 
-def check_plots(folder: Path, force: bool) -> None:
-    """Check before the long work that the pictures can be written.
+def check_plots(folder: Path, force: bool, names: Sequence[str] = PLOTS) -> None:
+    """Check before the long work that the pictures of these names can be written.
 
     Raises:
         UsageError: If one exists and `force` is not set.
         ResourceError: If the folder cannot be written.
     """
-    for path in plot_paths(folder).values():
+    for path in plot_paths(folder, names).values():
         if path.exists() and not force:
             raise UsageError(f"{path} exists; give --force to replace it, or another folder")
     check_writable(folder)
 
 
-def plot_paths(folder: Path) -> dict[str, Path]:
+def plot_paths(folder: Path, names: Sequence[str] = PLOTS) -> dict[str, Path]:
     """Return the file of each picture."""
-    return {name: folder / f"{name}.png" for name in PLOTS}
+    return {name: folder / f"{name}.png" for name in names}
+
+
+def write_plot(path: Path, picture: np.ndarray) -> None:
+    """Write a picture `H W 3` RGB as PNG; its folder is made if absent.
+
+    Raises:
+        ResourceError: If the disk is full or not writable.
+    """
+    with resource_errors(f"writing {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        write_atomic(path, encoded.tobytes())
 
 
 def draw_extremes(
@@ -81,12 +94,8 @@ def draw_extremes(
         scored = score_pixels(sample.depth_gt, sample.depth, protocol, factor, sample.name)
         assert scored is not None, "it was scored before"
         title = f"{name} of {scores.model.num_images}: {sample.name}"
-        picture = draw_sample(sample, scored, title)
         path = plot_paths(folder)[name]
-        with resource_errors(f"writing {path}"):
-            folder.mkdir(parents=True, exist_ok=True)
-            encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-            write_atomic(path, encoded.tobytes())
+        write_plot(path, draw_sample(sample, scored, title))
         written.append(path)
     return written
 

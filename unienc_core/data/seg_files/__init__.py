@@ -1,0 +1,1 @@
+"""Segmentations as files: the official formats of predictions and ground truth."""
