@@ -64,7 +64,8 @@ def test_a_run_starts_from_the_weights_and_from_nothing_else(first, store, tmp_p
     )
     before, after = tensors(first), tensors(out)
     assert before.keys() == after.keys()
-    moved = [k for k in before if not torch.equal(before[k], after[k])]
+    # A weight of exactly zero moves by the rate, all others by less than they are rounded to.
+    moved = [k for k in before if (before[k].double() - after[k].double()).abs().max() > 1e-29]
     # Statistics of normalisation follow the new data; every weight is that of the first run.
     assert moved
     assert all("running_" in key or "num_batches" in key for key in moved)

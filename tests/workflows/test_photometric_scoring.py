@@ -28,6 +28,7 @@ SMALL = [
     "image_size=[64, 96]",
     "network.encoders.main.options.model_args={channels: [8, 8, 16, 16], layers: [1, 1, 1, 1]}",
     "network.heads.depth.options.channels=[8, 8, 8, 8]",
+    "network.heads.depth.options.scales=1",  # the protocol scores the finest scale
 ]
 GAP = 2
 
