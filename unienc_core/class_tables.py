@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from unienc_core.classes import IGNORE_TRAIN_ID, INSTANCE_FACTOR, LABELS
 from unienc_core.errors import DataError, PresetError
@@ -85,6 +85,14 @@ class ClassTable:
         return tuple(entry for entry in self.evaluated if entry.is_thing)
 
     @cached_property
+    def train_ids(self) -> np.ndarray:
+        """Label id to training id, its place in `evaluated`, 256 uint8; 255 for all others."""
+        ids = np.full(MOST_ID + 1, IGNORE_TRAIN_ID, np.uint8)
+        for place, entry in enumerate(self.evaluated):
+            ids[entry.id] = place
+        return ids
+
+    @cached_property
     def palette(self) -> np.ndarray:
         """`256 3` uint8 RGB by label id; black where there is no class."""
         palette = np.zeros((MOST_ID + 1, 3), np.uint8)
@@ -114,7 +122,9 @@ def cityscapes_table() -> ClassTable:
     )
 
 
-class _Class(BaseModel):
+class ClassSpec(BaseModel):
+    """One class, as a file or a preset says it; see `load_class_table`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: int = Field(ge=0, le=MOST_ID)
@@ -126,12 +136,44 @@ class _Class(BaseModel):
     average_size: float | None = Field(default=None, gt=0)
 
 
-class _Table(BaseModel):
+class ClassTableSpec(BaseModel):
+    """A class table, as a file or a preset says it; see `load_class_table`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
     instance_factor: int = Field(default=INSTANCE_FACTOR, gt=MOST_ID)
-    classes: tuple[_Class, ...] = Field(min_length=1)
+    classes: tuple[ClassSpec, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _tells_classes_apart(self) -> ClassTableSpec:
+        for what in ("id", "name"):
+            ((value, times),) = Counter(getattr(c, what) for c in self.classes).most_common(1)
+            if times > 1:
+                raise ValueError(f"{times} classes have the {what} {value}, expected one")
+        if all(c.ignore for c in self.classes):
+            raise ValueError("every class is ignored, so there is nothing to score")
+        return self
+
+    def table(self) -> ClassTable:
+        """Return the table, in the order of its ids."""
+        ordered = sorted(self.classes, key=lambda c: c.id)
+        return ClassTable(
+            self.name,
+            tuple(
+                ClassEntry(
+                    id=c.id,
+                    name=c.name,
+                    color=c.color or _distinct_colour(place),
+                    category=c.category or c.name,
+                    has_instances=c.thing,
+                    ignored=c.ignore,
+                    average_size=c.average_size,
+                )
+                for place, c in enumerate(ordered)
+            ),
+            self.instance_factor,
+        )
 
 
 def load_class_table(path: Path) -> ClassTable:
@@ -154,36 +196,17 @@ def load_class_table(path: Path) -> ClassTable:
         raw = parse_yaml(text, str(path))
         if not isinstance(raw, dict):
             raise DataError(f"{path}: found no keys, expected a class table: name, classes")
-        table = validate_strictly(_Table, raw, str(path))
+        table = validate_strictly(ClassTableSpec, raw, str(path))
     except PresetError as error:
         raise DataError(str(error)) from None
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise DataError(f"{path}: '{where}': {fault['msg'].lower()}") from None
-    for what in ("id", "name"):
-        ((value, times),) = Counter(getattr(c, what) for c in table.classes).most_common(1)
-        if times > 1:
-            raise DataError(f"{path}: {times} classes have the {what} {value}, expected one")
-    ordered = sorted(table.classes, key=lambda c: c.id)
-    if all(c.ignore for c in ordered):
-        raise DataError(f"{path}: every class is ignored, so there is nothing to score")
-    return ClassTable(
-        table.name,
-        tuple(
-            ClassEntry(
-                id=c.id,
-                name=c.name,
-                color=c.color or _distinct_colour(place),
-                category=c.category or c.name,
-                has_instances=c.thing,
-                ignored=c.ignore,
-                average_size=c.average_size,
-            )
-            for place, c in enumerate(ordered)
-        ),
-        table.instance_factor,
-    )
+        message = fault["msg"].removeprefix("Value error, ")
+        raise DataError(
+            f"{path}: '{where}': {message.lower()}" if where else f"{path}: {message}"
+        ) from None
+    return table.table()
 
 
 def _distinct_colour(place: int) -> tuple[int, int, int]:

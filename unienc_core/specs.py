@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from unienc_core.class_tables import ClassTable, ClassTableSpec, cityscapes_table
 from unienc_core.errors import nearest
 
 
@@ -171,13 +172,17 @@ class StageSpec(Spec):
 
 
 class Preset(Spec):
-    """A whole system: network, data streams, terms, stages."""
+    """A whole system: network, data streams, terms, stages.
+
+    `class_table`: what the label ids of its data mean; those of Cityscapes by default.
+    """
 
     name: str
     description: str = ""
     kind: Literal["student", "teacher", "steering"] = "student"
     image_size: tuple[int, int]
     depth: DepthSpec = DepthSpec()
+    class_table: ClassTableSpec | None = None
     network: NetworkSpec
     streams: dict[str, StreamSpec]
     terms: dict[str, TermSpec]
@@ -223,6 +228,11 @@ class Preset(Spec):
                         )
                 if family == "necks":
                     known.append(name)
+
+    @property
+    def classes(self) -> ClassTable:
+        """The class table that data, network and scores share."""
+        return cityscapes_table() if self.class_table is None else self.class_table.table()
 
     @property
     def total_steps(self) -> int:

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from unienc_core.class_tables import cityscapes_table
 from unienc_core.errors import PresetError
 from unienc_core.presets import (
     dump_preset,
     load_preset,
     preset_from_dict,
     preset_names,
+    preset_text,
 )
 from unienc_core.safe_yaml import MAX_YAML_BYTES, parse_yaml
 
@@ -114,3 +116,22 @@ def test_a_file_without_end_is_refused() -> None:
 def test_a_preset_is_a_mapping() -> None:
     with pytest.raises(PresetError, match="a preset is a mapping, found list"):
         preset_from_dict([1, 2])
+
+
+def test_a_preset_may_bring_its_classes():
+    rooms = {
+        "name": "rooms",
+        "classes": [
+            {"id": 3, "name": "lamp", "thing": True},
+            {"id": 0, "name": "unknown", "ignore": True},
+            {"id": 1, "name": "wall"},
+        ],
+    }
+    raw = yaml.safe_load(preset_text("unified-tiny")[0])
+    made = preset_from_dict({**raw, "class_table": rooms})
+    assert [entry.name for entry in made.classes.evaluated] == ["wall", "lamp"]
+    assert preset_from_dict(yaml.safe_load(dump_preset(made))) == made
+    assert preset_from_dict(raw).classes == cityscapes_table()
+    rooms["classes"][2]["id"] = 3
+    with pytest.raises(PresetError, match="2 classes have the id 3"):
+        preset_from_dict({**raw, "class_table": rooms})

@@ -197,6 +197,14 @@ def test_nothing_in_common_is_never_scored(tmp_path) -> None:
     assert "--allow-missing" not in str(caught.value)
 
 
+def test_truth_of_void_alone_is_an_error_and_no_report_of_nothing(tmp_path) -> None:
+    void = np.zeros((20, 20), np.uint8)
+    toys.write_png(tmp_path / "true" / "a_labelIds.png", void)
+    toys.write_png(tmp_path / "found" / "a.png", void + toys.ROAD)
+    with pytest.raises(DataError, match="nothing to score: 1 images, and no class of cityscapes"):
+        score(predictions=tmp_path / "found", ground_truth=tmp_path / "true", task="semantic")
+
+
 ROOMS = """
 name: rooms
 classes:

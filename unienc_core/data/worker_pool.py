@@ -6,6 +6,7 @@ This module runs in worker processes and imports no torch.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import threading
@@ -19,6 +20,13 @@ import cv2
 from unienc_core.errors import ResourceError
 
 ResultT = TypeVar("ResultT")
+
+_KEEP_FREED_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
+"""Of the GNU C library: pictures of one size come and go, and fresh pages for each cost more time
+than all that is done with them."""
 
 
 class Pool(Protocol):
@@ -59,14 +67,15 @@ class ProcessPool:
 
     Args:
         workers: How many.
-        preload: Modules that the server imports, unless it runs already.
+        preload: See `start_server`.
     """
 
     def __init__(self, workers: int, preload: Sequence[str] = ()) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["__main__", __name__, *preload])
+        start_server(preload)
         self._executor = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_prepare_worker
+            workers,
+            mp_context=multiprocessing.get_context("forkserver"),
+            initializer=_prepare_worker,
         )
 
     def map(
@@ -104,6 +113,23 @@ class ProcessPool:
 def make_pool(workers: int, preload: Sequence[str] = ()) -> InlinePool | ProcessPool:
     """Return a pool of `workers` processes; one worker means this process."""
     return InlinePool() if workers <= 1 else ProcessPool(workers, preload)
+
+
+def start_server(preload: Sequence[str] = ()) -> None:
+    """Start the process that workers are forked off, unless it runs already, and do not wait.
+
+    Args:
+        preload: Modules that it imports.
+    """
+    server = multiprocessing.forkserver
+    server.set_forkserver_preload(["__main__", __name__, *preload])
+    before = dict(os.environ)
+    try:
+        os.environ.update({**_KEEP_FREED_MEMORY, **before})
+        server.ensure_running()
+    finally:
+        for name in _KEEP_FREED_MEMORY.keys() - before.keys():
+            del os.environ[name]
 
 
 def _prepare_worker() -> None:

@@ -6,9 +6,10 @@ a `NodeSite`. So decoders are sized by asking the pyramids they read, never from
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from unienc_core.class_tables import ClassTable, cityscapes_table
 from unienc_core.contracts import PyramidSpec, Say, View, say_nothing
 from unienc_core.errors import WiringError
 
@@ -49,6 +50,7 @@ class NodeSite:
         frames: How many frames lie concatenated in each of these pyramids: 2 where a pair node
             reads frame features, else 1.
         temporal: Whether each of them comes from pairs encoded as (earlier, later).
+        classes: The classes to tell apart: the evaluated ones, in order.
     """
 
     name: str
@@ -58,6 +60,7 @@ class NodeSite:
     pyramids: tuple[PyramidSpec, ...]
     frames: tuple[int, ...]
     temporal: tuple[bool, ...] = (False,)
+    classes: ClassTable = field(default_factory=cityscapes_table)
 
     def only_pyramid(self) -> PyramidSpec:
         """Return the pyramid of a node that reads exactly one.

@@ -101,7 +101,7 @@ class Wiring:
             self.pyramid_of[name], self.specs[name] = node, spec
         self.nodes.append(node)
 
-    def site(self, node: WiredNode, image_size: tuple[int, int]) -> NodeSite:
+    def site(self, node: WiredNode, preset: Preset) -> NodeSite:
         """Return what the factory of a neck or head is told.
 
         Raises:
@@ -111,7 +111,16 @@ class Wiring:
         pyramids = tuple(self.specs[r].times(n) for r, n in zip(node.reads, frames, strict=True))
         channels = 6 if node.view == "pair" else 3
         temporal = tuple(self._is_temporal(read) for read in node.reads)
-        return NodeSite(node.name, node.view, image_size, channels, pyramids, frames, temporal)
+        return NodeSite(
+            node.name,
+            node.view,
+            preset.image_size,
+            channels,
+            pyramids,
+            frames,
+            temporal,
+            preset.classes,
+        )
 
     def _is_temporal(self, read: str) -> bool:
         source = self.pyramid_of[read]
@@ -201,7 +210,7 @@ def _build_node(
     name: str, family: Family, spec: NodeSpec, wiring: Wiring, preset: Preset
 ) -> WiredNode:
     node = WiredNode(name, family, spec.view, spec.reads, None)
-    site = wiring.site(node, preset.image_size)
+    site = wiring.site(node, preset)
     where = f"network.{node.path}"
     module: Node = build(family, spec.type, site, options=spec.options, where=where)
     return replace(node, module=module)

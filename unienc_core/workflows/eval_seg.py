@@ -207,6 +207,11 @@ def _score(
         request.reporter.progress(Progress("evaluate segmentation", len(images), total, "image"))
     ordered = [images[index] for index in range(total)]
     scores = total_scores([image.counts for image in ordered], task, table, request.absent)
+    if all(value is None for value in scores.metrics.values()):
+        raise DataError(
+            f"nothing to score: {total} images, and no class of {table.name} that is evaluated for "
+            f"{task} in any of them"
+        )
     if request.plots is not None:
         for path in draw_plots(source, ordered, task, table, request.plots):
             request.reporter.say(f"wrote {path}")
