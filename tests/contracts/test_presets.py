@@ -127,7 +127,7 @@ def test_a_preset_may_bring_its_classes():
             {"id": 1, "name": "wall"},
         ],
     }
-    raw = yaml.safe_load(preset_text("unified-tiny")[0])
+    raw = parse_yaml(preset_text("unified-tiny")[0], "unified-tiny")
     made = preset_from_dict({**raw, "class_table": rooms})
     assert [entry.name for entry in made.classes.evaluated] == ["wall", "lamp"]
     assert preset_from_dict(yaml.safe_load(dump_preset(made))) == made
