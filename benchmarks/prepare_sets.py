@@ -34,10 +34,7 @@ PARTS = ("leftImg8bit_sequence", "camera")
 WHOLE, TINY = (1024, 2048), (32, 64)
 TRAIN_SNIPPETS = 2975
 BARE_FRAMES = 60
-CAMERA = {
-    "extrinsic": {"baseline": 0.209313, "z": 1.22},
-    "intrinsic": {"fx": 2262.5, "fy": 2265.3, "u0": 1097.0, "v0": 513.1},
-}
+INTRINSIC = {"fx": 2262.5, "fy": 2265.3, "u0": 1097.0, "v0": 513.1}  # of whole pictures
 
 
 def render_pictures(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
@@ -51,8 +48,10 @@ def render_pictures(folder: Path, size: tuple[int, int], count: int) -> list[Pat
     return paths
 
 
-def link_tree(root: Path, pictures: list[Path], frames: int) -> list[Path]:
+def link_tree(root: Path, pictures: list[Path], size: tuple[int, int], frames: int) -> list[Path]:
     """Lay out `frames` links to the pictures as snippets of Cityscapes with a camera each."""
+    intrinsic = {name: value * size[0] / WHOLE[0] for name, value in INTRINSIC.items()}
+    content = {"extrinsic": {"baseline": 0.209313, "z": 1.22}, "intrinsic": intrinsic}
     sequence, camera = (root / part / "train" / "bench" for part in PARTS)
     sequence.mkdir(parents=True)
     camera.mkdir(parents=True)
@@ -63,7 +62,7 @@ def link_tree(root: Path, pictures: list[Path], frames: int) -> list[Path]:
         path.hardlink_to(pictures[index % len(pictures)])
         paths.append(path)
         if index % SNIPPET == 0:
-            (camera / f"{stem}_camera.json").write_text(json.dumps(CAMERA))
+            (camera / f"{stem}_camera.json").write_text(json.dumps(content))
     return paths
 
 
@@ -129,7 +128,7 @@ def prepared(root: Path, size: tuple[int, int], workers: int) -> dict[str, float
 
 def throughput(pictures: list[Path], folder: Path, frames: int, workers: int) -> dict[str, float]:
     """Print rates of bare decoding and of the verb, and their ratio."""
-    paths = link_tree(folder / "set", pictures, frames)
+    paths = link_tree(folder / "set", pictures, WHOLE, frames)
     bare(paths[:8])
     before = bare(paths[:BARE_FRAMES])
     found = prepared(folder / "set", (192, 512), workers)
@@ -151,7 +150,7 @@ def throughput(pictures: list[Path], folder: Path, frames: int, workers: int) ->
 def memory(folder: Path, snippets: int, workers: int) -> dict[str, float]:
     """Print what a set of many files needs."""
     pictures = render_pictures(folder, TINY, 3)
-    link_tree(folder / "many", pictures, SNIPPET * snippets)
+    link_tree(folder / "many", pictures, TINY, SNIPPET * snippets)
     found = prepared(folder / "many", (24, 64), workers)
     print(
         f"{snippets} snippets of {SNIPPET} tiny frames, {workers} workers: parent "

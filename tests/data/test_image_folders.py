@@ -226,7 +226,14 @@ def test_folders_whose_names_read_alike_are_drives_of_their_own(tmp_path: Path) 
         ("fps: 10\ncameras: [{images: '*.png', K: [50, 50, 40, 24], krop: 1}]", "krop"),
         ("fps: 10\ncameras: [{images: 'no/*.png', K: [50, 50, 40, 24]}]", "no picture found"),
         ("fps: 10\ncameras: [{images: '/abs/*.png', K: [50, 50, 40, 24]}]", "is no pattern"),
-        ("fps: 10\ncameras: [{images: 'rgb/*.png', K: [50, 50, 400, 24]}]", "does not fit"),
+        (
+            "fps: 10\ncameras: [{images: 'rgb/*.png', K: [50, 50, 400, 24]}]",
+            "not fit pictures of 48x80",
+        ),
+        (
+            "fps: 10\ncameras: [{images: 'rgb/*', K: [50, 50, 40, 24], depth: ../depht}]",
+            r"no depth map found; .*rgb/../depht/<name of a picture>\(.npy.*; found .*rgb",
+        ),
         ("fps: 10\ncameras: [{images: 'rgb/*', K: [5, 5, 4, 2], crop: [60, 0, 0, 0]}]", "48x20"),
         ("fps: 10\ncameras: [{images: 'one/*', K: [50, 50, 40, 24]}]", "three pictures 1 apart"),
         (

@@ -9,7 +9,7 @@ from fake_drives import file_bytes, frame, plans, render, spec, write_fake_store
 from mounts import remount, small_disk
 
 from unienc_core.data import store_writer
-from unienc_core.data.manifest import read_manifest
+from unienc_core.data.manifest import read_manifest, write_manifest
 from unienc_core.data.shard_build import DrivePlan
 from unienc_core.data.store import Store
 from unienc_core.data.store_folder import estimate_bytes
@@ -57,7 +57,10 @@ def test_a_repeated_call_touches_nothing(reference, tmp_path):
     assert {p.name: p.stat().st_mtime_ns for p in path.iterdir()} == before
 
 
-def test_an_interrupted_store_is_not_readable_and_goes_on(reference, tmp_path):
+@pytest.mark.parametrize("quick", [store_writer._QUICK, -1.0], ids=["small", "large"])
+def test_an_interrupted_store_is_not_readable_and_goes_on(reference, tmp_path, monkeypatch, quick):
+    monkeypatch.setattr(store_writer, "_QUICK", quick)  # a manifest that takes long to write
+    monkeypatch.setattr(store_writer, "_PATIENCE", 1e9)
     path = tmp_path / "s"
     with pytest.raises(StoppedError), StoreWriter(path, spec()) as writer:
         writer.add_shards(groups(), render_two_drives)
@@ -69,6 +72,22 @@ def test_an_interrupted_store_is_not_readable_and_goes_on(reference, tmp_path):
         assert sorted(writer.finished) == [0, 1]
         assert writer.add_shards(groups(), render) == 1
     assert file_bytes(path) == reference
+
+
+def test_a_large_manifest_is_not_written_after_every_shard(reference, tmp_path, monkeypatch):
+    written = []
+
+    def count(folder, manifest):
+        written.append(len(manifest.shards))
+        return write_manifest(folder, manifest)
+
+    monkeypatch.setattr(store_writer, "write_manifest", count)
+    write(tmp_path / "small", groups())
+    monkeypatch.setattr(store_writer, "_QUICK", -1.0)
+    monkeypatch.setattr(store_writer, "_PATIENCE", 1e9)
+    write(tmp_path / "large", groups())
+    assert written == [0, 1, 2, 3, 3, 0, 3]
+    assert file_bytes(tmp_path / "large") == file_bytes(tmp_path / "small") == reference
 
 
 @pytest.mark.parametrize("damage", ["cut", "edited", "gone"])

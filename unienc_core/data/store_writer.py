@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from unienc_core.data.manifest import (
@@ -28,7 +30,7 @@ from unienc_core.data.store_folder import (
 )
 from unienc_core.data.unreadable import Written, write_drives
 from unienc_core.data.worker_pool import InlinePool, Pool
-from unienc_core.errors import UsageError
+from unienc_core.errors import ResourceError, UsageError
 from unienc_core.files import require_space, sha256_file
 
 Groups = Sequence[Sequence[DrivePlan]]
@@ -36,12 +38,20 @@ Part = tuple["StoreWriter", Groups, FrameSource]
 """A store, the drives of its shards, and what gives their frames."""
 Done = Callable[[Written], None]
 
+_PATIENCE = 20
+"""A manifest that takes long to write is written so many times as rarely, and not after each shard:
+that of a whole Cityscapes takes a third of a second, for 640 shards."""
+
+_QUICK = 0.02
+"""Seconds that are never too long."""
+
 
 class StoreWriter:
     """A store being written: a context that holds its lock and, left in peace, completes it.
 
     Opening the same store again goes on where it stopped: shards that are recorded and whole are
-    kept, all else is made again. A complete and whole store is left as it is.
+    kept, all else is made again. A complete and whole store is left as it is. A process that is
+    killed may lose the shards of the last few seconds.
 
     Args:
         path: Folder of the store, made if absent.
@@ -57,6 +67,7 @@ class StoreWriter:
     def __init__(self, path: Path | str, spec: StoreSpec, *, force: bool = False) -> None:
         self.path, self.spec = Path(path), spec
         self._called = 0
+        self._due = 0.0
         self._lock = self._take_lock()
         try:
             remove_leftovers(self.path)
@@ -131,11 +142,12 @@ class StoreWriter:
         """Record a shard that lies in the folder now, or that there is none of this number."""
         if written.record is not None:
             self._records[index] = written.record
-        else:
-            self._records.pop(index, None)
+            if time.monotonic() >= self._due:
+                self._record(complete=False)
+            return
+        self._records.pop(index, None)
         self._record(complete=False)
-        if written.record is None:
-            (self.path / shard_name(index)).unlink(missing_ok=True)
+        (self.path / shard_name(index)).unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Declare the store complete, unless it was to hold drives and none could be read."""
@@ -149,6 +161,9 @@ class StoreWriter:
         try:
             if kind is None:
                 self.finish()
+            elif self._manifest is not None and not self._manifest.complete:
+                with suppress(ResourceError):  # the error on its way says more
+                    self._record(complete=False)
         finally:
             remove_leftovers(self.path)
             os.close(self._lock)
@@ -166,10 +181,13 @@ class StoreWriter:
         manifest = Manifest(spec=self.spec, shards=shards, complete=complete)
         if self._manifest and manifest == self._manifest.model_copy(update={"digest": ""}):
             return
+        began = time.monotonic()
         try:
             self._manifest = write_manifest(self.path, manifest)
         except OSError as error:
             raise resource_error(error, self.path, 0) from error
+        took = time.monotonic() - began
+        self._due = 0.0 if took < _QUICK else began + took + _PATIENCE * took
 
     def _finished(self, force: bool) -> dict[int, ShardRecord]:
         """Read what an earlier run left; refuse it, or clear it away, if it is something else."""

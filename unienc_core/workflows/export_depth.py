@@ -22,6 +22,7 @@ from unienc_core.data.sets.cityscapes_files import (
     tree_of,
     typical_camera,
 )
+from unienc_core.data.sets.intrinsics import check_intrinsics
 from unienc_core.data.sets.listing import missing_tree
 from unienc_core.data.sets.pictures import read_codes
 from unienc_core.data.sets.sequence import common_size
@@ -229,6 +230,8 @@ def _name_in(line: str, path: Path, number: int) -> FrameName:
 
 
 def _write_depth(root: Path, split: str, name: FrameName, target: Path, has_cameras: bool) -> None:
-    codes = read_codes(path_of(root, "disparity", split, name), np.uint16)
+    path = path_of(root, "disparity", split, name)
+    codes = read_codes(path, np.uint16)
     camera = camera_of(root, split, name) if has_cameras else typical_camera()
+    check_intrinsics(camera.K, (codes.shape[0], codes.shape[1]), f"camera of {path}")
     write_depth(target, disparity_to_metres(codes, camera))

@@ -25,6 +25,7 @@ from unienc_core.data.sets.folder_source import (
     FolderTriplets,
     depth_file,
 )
+from unienc_core.data.sets.intrinsics import check_intrinsics
 from unienc_core.data.sets.listing import Listing, StorePlan, listing_digest, missing_tree
 from unienc_core.data.sets.runs import cut, runs
 from unienc_core.data.sets.sequence import MOST_LABELLED, common_size, most_frames
@@ -35,6 +36,7 @@ from unienc_core.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _LEAST_SIDE = 32
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,12 @@ def list_folders(path: Path, request: FoldersRequest) -> Listing:
         )
         name = f"{request.split}-labelled"
         listing.stores.append(StorePlan(name, spec, tuple(labelled), FolderLabelled(root)))
+    elif any(drive.spec.depth for drive in drives):
+        folders = sorted(
+            {f"{drive.folder}/{drive.spec.depth}" for drive in drives if drive.spec.depth}
+        )
+        expected = [f"{folder}/<name of a picture>(.npy|.png)" for folder in folders[:_MOST_NAMED]]
+        raise missing_tree(root, "depth map", expected)
     if not listing.stores:
         raise DataError(
             f"{path}: no folder has three pictures {request.gap} apart; smaller gap, or more "
@@ -129,17 +137,11 @@ class _Drive:
         """Return the camera, checked against the first picture.
 
         Raises:
-            DataError: If the principal point lies outside the picture, or nothing is left of it.
+            DataError: If no such camera takes such pictures, or nothing is left of them.
         """
         paths = [self.root / self.folder / self.names[number] for number in sorted(self.names)]
         path, whole = paths[0], common_size(paths)
         height, width = whole
-        fx, fy, cx, cy = self.spec.K
-        if not (fx > 0 and fy > 0 and 0 <= cx < width and 0 <= cy < height):
-            raise DataError(
-                f"{path}: a picture of {height}x{width}, to which K {list(self.spec.K)} does not "
-                "fit; give fx, fy, cx, cy in pixels of the pictures on disk"
-            )
         left, top, right, bottom = self.spec.crop
         window = Window(left, top, width - right, height - bottom)
         if min(self.spec.crop) < 0 or min(window.size) < _LEAST_SIDE:
@@ -147,7 +149,9 @@ class _Drive:
                 f"{path}: crop {list(self.spec.crop)} leaves {window.size[0]}x{window.size[1]} of "
                 f"{height}x{width} px, expected {_LEAST_SIDE} or more each way"
             )
-        return FolderCamera(whole, self.spec.K, window)
+        camera = FolderCamera(whole, self.spec.K, window)
+        check_intrinsics(camera.K, whole, f"K for {path}")
+        return camera
 
     def plans(self, request: FoldersRequest, listing: Listing) -> Iterator[DrivePlan]:
         """Yield the runs of the folder."""
