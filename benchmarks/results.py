@@ -12,9 +12,10 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from results_page import Results, render, write
-from results_runs import StepError, Workshop, count_cores, runs_of
+from results_runs import Run, StepError, Workshop, count_cores, runs_of
 from results_tables import TABLES, WORLDS, Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,12 +68,15 @@ def main(
 def collect(table: Table, workshop: Workshop) -> Results:
     """Make all runs of a table and read what they gave."""
     runs = {row: runs_of(table, row) for row in table.rows}
-    every = list(dict.fromkeys(run for made in runs.values() for run in made))
-    failed = workshop.make(every, table.evaluation)
-    sound = [run for run in every if run not in failed]
+    wanted: dict[Run, dict[str, tuple[str, ...]]] = {}
+    for row, made in runs.items():
+        for run in made:
+            wanted.setdefault(run, {}).update(table.evaluations(row))
+    failed = workshop.make({run: commands.values() for run, commands in wanted.items()})
+    sound = [run for run in wanted if run not in failed]
     results = Results(
         rows=[
-            (row, [workshop.report(run, table.evaluation) for run in made if run in sound])
+            (row, [report(workshop, run, table.evaluations(row)) for run in made if run in sound])
             for row, made in runs.items()
         ],
         failures={
@@ -93,6 +97,14 @@ def collect(table: Table, workshop: Workshop) -> Results:
     if sound:
         results.machine = workshop.machine(sound[-1])
     return results
+
+
+def report(
+    workshop: Workshop, run: Run, evaluations: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Return the reports of a run as one: that without a name, and the others under theirs."""
+    found = {name: workshop.report(run, words) for name, words in evaluations.items()}
+    return {**found.pop("", {}), **found}
 
 
 def say(line: str) -> None:

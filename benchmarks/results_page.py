@@ -54,8 +54,9 @@ def render(table: Table, results: Results) -> str:
         figures = [cell(_figures(reports, column.path)) for column in table.columns]
         lines.append([row.label, seeds, *figures])
     reports = [report for _, made in results.rows for report in made]
-    if reports:
-        lines += _baseline_lines(table, reports[0])
+    baselines = next((report for report in reports if "baselines" in report), None)
+    if baselines is not None:
+        lines += _baseline_lines(table, baselines)
     for label, figures in table.published.items():
         cells = [figures.get(column.title, "") for column in table.columns]
         lines.append([f"{label} ({NOT_COMPARABLE})", "", *cells])
@@ -169,8 +170,9 @@ def _what(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     if not reports:
         return []
     pose = reports[0].get("pose")
+    images = next(x["num_images"] for x in (reports[0], *reports[0].values()) if "num_images" in x)
     pairs = f", {pose['num_pairs']} pairs, {pose['num_snippets']} snippets" if pose else ""
-    return [f"{reports[0]['num_images']} images{pairs}; ± is the standard deviation over seeds."]
+    return [f"{images} images{pairs}; ± is the standard deviation over seeds."]
 
 
 def _figures(reports: Sequence[Mapping[str, Any]], path: str) -> list[float]:
@@ -179,6 +181,11 @@ def _figures(reports: Sequence[Mapping[str, Any]], path: str) -> list[float]:
 
 
 def _look_up(report: Mapping[str, Any], path: str) -> float | None:
+    several = re.search(r"\{(.*?)\}", path)
+    if several:
+        paths = [path.replace(several[0], key) for key in several[1].split(",")]
+        found = [value for each in paths if (value := _look_up(report, each)) is not None]
+        return statistics.fmean(found) if found else None
     value: Any = report
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None

@@ -8,7 +8,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,16 +104,21 @@ class Workshop:
         words = ["prepare-data", "synth-city", "--out", str(self.store(world)), *options]
         self._command(world, words, log)
 
-    def make(self, runs: Iterable[Run], evaluation: Sequence[str]) -> dict[Run, str]:
-        """Train and evaluate all runs; return what went wrong, by run. One may fail alone.
+    def make(self, runs: Mapping[Run, Iterable[Sequence[str]]]) -> dict[Run, str]:
+        """Train all runs, and evaluate each by the commands that it is given.
+
+        Returns:
+            What went wrong, by run. One may fail alone.
 
         Raises:
             KeyboardInterrupt: When interrupted, after the commands at work have saved and ended.
         """
-        todo = list(dict.fromkeys(runs))
+        todo = list(runs)
         failures: dict[Run, str] = {}
         pool = ThreadPoolExecutor(self.jobs)
-        futures = {pool.submit(self._make_one, run, evaluation): run for run in todo}
+        futures = {
+            pool.submit(self._make_one, run, commands): run for run, commands in runs.items()
+        }
         try:
             pending: set[Future[None]] = set(futures)
             while pending:
@@ -138,8 +143,8 @@ class Workshop:
         return self.folder / world / "store"
 
     def report_path(self, run: Run, evaluation: Sequence[str]) -> Path:
-        """Return where the report of an evaluation lies."""
-        name = _UNSAFE.sub("_", "".join(("eval-depth", *evaluation)))
+        """Return where the report of an evaluation (verb and options) lies."""
+        name = _UNSAFE.sub("_", "".join(evaluation))
         return self._place(run) / f"{name}.json"
 
     def report(self, run: Run, evaluation: Sequence[str]) -> dict[str, Any]:
@@ -168,7 +173,7 @@ class Workshop:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [Attempt(**json.loads(line)) for line in lines]
 
-    def _make_one(self, run: Run, evaluation: Sequence[str]) -> None:
+    def _make_one(self, run: Run, evaluations: Iterable[Sequence[str]]) -> None:
         place, store = self._place(run), self.store(run.world)
         place.mkdir(parents=True, exist_ok=True)
         # Unless cores are left over, a loading process only takes time from its training.
@@ -181,11 +186,13 @@ class Workshop:
         ]
         # Repeated even if finished: it says so where the preset or the store has changed since.
         self._attempt(run, train, counts=not self._is_finished(run))
-        report = self.report_path(run, evaluation)
-        if self._is_current(run, evaluation):
-            return
-        words = ["eval-depth", str(store), "--checkpoint", str(place / "run"), "--threads", "1"]
-        write_atomic(report, self._attempt(run, [*words, *evaluation, "--json"], counts=True))
+        for evaluation in evaluations:
+            if self._is_current(run, evaluation):
+                continue
+            verb, *options = evaluation
+            words = [verb, str(store), "--checkpoint", str(place / "run"), *options]
+            found = self._attempt(run, [*words, "--threads", "1", "--json"], counts=True)
+            write_atomic(self.report_path(run, evaluation), found)
 
     def _attempt(self, run: Run, words: Sequence[str], *, counts: bool) -> bytes:
         start = time.time()

@@ -34,6 +34,21 @@ _SMALL_HEADS = {
     "transdssl": {"width": "8", "hidden": "8"},
     "multi_scale": {"widths": "[8, 8, 8, 8]", "squeeze": "8"},
     "single_scale": {"squeeze": "8"},
+    "masks": {
+        "width": "16",
+        "heads": "2",
+        "pixel_layers": "1",
+        "pixel_hidden": "16",
+        "queries": "8",
+        "query_layers": "1",
+        "layers": "2",
+        "hidden": "16",
+        "context": "2",
+        "text_width": "16",
+        "text_layers": "1",
+        "text_heads": "2",
+        "train_points": "64",
+    },
 }
 
 

@@ -10,6 +10,7 @@ import typer
 from unienc_cli.console import emit, reported_when_partial, reporting
 from unienc_cli.options import (
     Checkpoint,
+    Device,
     DryRun,
     FailOver,
     FailUnder,
@@ -74,6 +75,7 @@ def eval_seg(
     ] = None,
     fail_under: FailUnder = None,
     fail_over: FailOver = None,
+    device: Device = "auto",
     workers: Workers = None,
     threads: Threads = None,
     force: Force = False,
@@ -113,6 +115,7 @@ def eval_seg(
             allow_missing=allow_missing,
             export=export,
             plots=plots,
+            device=device,
             workers=processes(workers, threads),
             force=force,
             dry_run=dry_run,

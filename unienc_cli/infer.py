@@ -33,6 +33,14 @@ def infer_video(
             "png16 (depth x 256, a folder), npz (a folder), h5, jsonl.",
         ),
     ] = "mp4",
+    outputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="What to compute, with commas: depth, motion, semantic, instance, panoptic "
+            "(default: all that the network can say).",
+        ),
+    ] = None,
     start: Annotated[
         str | None, typer.Option(metavar="MOMENT", help=f"First frame: {MOMENT}")
     ] = None,
@@ -79,6 +87,7 @@ def infer_video(
 
     request = infer.VideoRequest(
         sinks=sink,
+        outputs=outputs,
         start=start,
         stop=stop,
         stride=stride,

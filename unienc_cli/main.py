@@ -19,6 +19,7 @@ from unienc_cli import (
     doctor,
     eval_seg,
     evaluate,
+    import_weights,
     infer,
     prepare,
     prepare_kitti,
@@ -54,6 +55,7 @@ app.command("train-student")(train.train_student)
 app.command("eval-depth")(evaluate.eval_depth)
 app.command("eval-seg")(eval_seg.eval_seg)
 app.command("infer-video")(infer.infer_video)
+app.command("import-weights")(import_weights.import_weights)
 app.add_typer(presets.app, name="presets")
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

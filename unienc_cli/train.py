@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 def train_student(
     stores: Annotated[
         list[Path] | None,
-        typer.Argument(help="Stores to train on (default: data/synth-city, made if absent)."),
+        typer.Argument(
+            help="Stores to train on, each for the streams of the preset that it serves (default: "
+            "data/synth-city, made if absent)."
+        ),
     ] = None,
     preset: Annotated[
         str | None,

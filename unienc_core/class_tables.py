@@ -92,6 +92,13 @@ class ClassTable:
             ids[entry.id] = place
         return ids
 
+    def first_id(self, label_id: int) -> int:
+        """Return the id of the first instance of a class; the others follow.
+
+        Since 0 is void, a class of label id 0 counts as one beyond all others.
+        """
+        return (label_id or MOST_ID + 1) * self.instance_factor
+
     @cached_property
     def palette(self) -> np.ndarray:
         """`256 3` uint8 RGB by label id; black where there is no class."""

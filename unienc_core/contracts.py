@@ -124,12 +124,14 @@ class Node(nn.Module):
         train_requires: Batch keys needed in training only.
         produces: Prediction keys this node adds (empty for encoders).
         train_produces: Keys it adds in training only (text queries, auxiliary predictions).
+        training_parts: Submodules that only training runs; inference goes without them.
     """
 
     requires: tuple[str, ...] = ()
     train_requires: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()
     train_produces: tuple[str, ...] = ()
+    training_parts: tuple[str, ...] = ()
 
 
 class Encoder(Node):
@@ -192,6 +194,7 @@ class StepContext:
         generator_seed: Seed for terms that draw random numbers on this step.
         processes: How many processes share the batch; their losses and gradients are averaged.
         sum_over_processes: Adds up a tensor (counts) over them; passes no gradient.
+        rank: Which of the processes this one is, from 0.
     """
 
     step: int = 0
@@ -199,6 +202,7 @@ class StepContext:
     generator_seed: int = 0
     processes: int = 1
     sum_over_processes: Callable[[Tensor], Tensor] = field(default=_itself, compare=False)
+    rank: int = 0
 
     @property
     def ramp(self) -> float:

@@ -38,11 +38,13 @@ class Instance:
         label_id: Label id of its class.
         score: Confidence; more is surer.
         mask: `H W` bool.
+        id: Of the object along a clip; 0 where nobody follows it.
     """
 
     label_id: int
     score: float
     mask: np.ndarray
+    id: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from unienc_core.class_tables import ClassTable, ClassTableSpec, cityscapes_table
 from unienc_core.errors import nearest
@@ -92,7 +100,10 @@ class DepthSpec(Spec):
 
 
 class AugmentSpec(Spec):
-    """Random changes of a training item; one draw per item, shared by all its frames."""
+    """Random changes of a training item; one draw per item, shared by all its frames.
+
+    `zoom`: labelled frames are enlarged by 1 to so much, and a part of the usual size is cut out.
+    """
 
     flip: float = Field(default=0.5, ge=0, le=1)
     jitter: float = Field(default=0.5, ge=0, le=1)
@@ -100,18 +111,31 @@ class AugmentSpec(Spec):
     contrast: float = Field(default=0.2, ge=0, lt=1)
     saturation: float = Field(default=0.2, ge=0, lt=1)
     hue: float = Field(default=0.1, ge=0, le=0.5)
+    zoom: float = Field(default=1.0, ge=1, le=8)
 
 
 class StreamSpec(Spec):
     """A data stream: its kind decides the image keys, `labels` what else an item must hold.
 
-    `batch_size` counts the items of all processes together.
+    `batch_size` counts the items of all processes together. `tasks`: whether the label `task` is
+    drawn for each item, or goes round in turn (a batch of three holds one of each).
     """
 
     kind: Literal["triplets", "labels", "sequences"]
     batch_size: int = Field(gt=0)
     labels: tuple[str, ...] = ()
     augment: AugmentSpec = AugmentSpec()
+    tasks: Literal["drawn", "in_turn"] = "drawn"
+
+    @model_validator(mode="after")
+    def _zooms_labelled_frames_only(self) -> StreamSpec:
+        if self.augment.zoom > 1 and self.kind != "labels":
+            raise ValueError(
+                f"augment.zoom is for streams of kind labels, this one is of kind {self.kind}"
+            )
+        if self.tasks != "drawn" and "task" not in self.labels:
+            raise ValueError("tasks: in_turn is for streams with 'task' among their labels")
+        return self
 
 
 class TermSpec(Spec):
@@ -174,6 +198,7 @@ class StageSpec(Spec):
 class Preset(Spec):
     """A whole system: network, data streams, terms, stages.
 
+    `eval_size`: size at which segmentation is scored, where it is another one than `image_size`.
     `class_table`: what the label ids of its data mean; those of Cityscapes by default.
     """
 
@@ -181,6 +206,7 @@ class Preset(Spec):
     description: str = ""
     kind: Literal["student", "teacher", "steering"] = "student"
     image_size: tuple[int, int]
+    eval_size: tuple[int, int] | None = None
     depth: DepthSpec = DepthSpec()
     class_table: ClassTableSpec | None = None
     network: NetworkSpec
@@ -190,11 +216,15 @@ class Preset(Spec):
     optimizer: OptimizerSpec = OptimizerSpec()
     stages: tuple[StageSpec, ...] = Field(min_length=1)
 
-    @field_validator("image_size")
+    @field_validator("image_size", "eval_size")
     @classmethod
-    def _positive_size(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if min(size) < 32:
-            raise ValueError(f"image_size is [height, width], at least 32 each, found {list(size)}")
+    def _positive_size(
+        cls, size: tuple[int, int] | None, info: ValidationInfo
+    ) -> tuple[int, int] | None:
+        if size is not None and min(size) < 32:
+            raise ValueError(
+                f"{info.field_name} is [height, width], at least 32 each, found {list(size)}"
+            )
         return size
 
     @model_validator(mode="after")

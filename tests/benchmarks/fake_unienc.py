@@ -93,7 +93,18 @@ def evaluate() -> None:
     sys.stdout.write(json.dumps(report))
 
 
+def segment() -> None:
+    report = {
+        "code": code_digest(),
+        "num_images": 7,
+        "metrics": {"pq": 0.3 if option("--task") == "panoptic" else 0.9},
+        "per_class": {"road": {"pq": 0.6}, "car": {"pq": 0.4}, "sky": {"pq": 0.0}},
+    }
+    sys.stdout.write(json.dumps(report))
+
+
 if __name__ == "__main__":
     with LOG.open("a") as file:
         file.write(json.dumps([VERB, *REST]) + "\n")
-    {"prepare-data": prepare, "train-student": train, "eval-depth": evaluate}[VERB]()
+    verbs = {"prepare-data": prepare, "train-student": train}
+    {**verbs, "eval-depth": evaluate, "eval-seg": segment}[VERB]()

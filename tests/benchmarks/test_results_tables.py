@@ -22,6 +22,8 @@ from results_tables import TABLES, WORLDS, Column, Row, Table  # noqa: E402
 
 from unienc_core.metrics.depth import METRICS  # noqa: E402
 from unienc_core.metrics.pose import POSE_METRICS  # noqa: E402
+from unienc_core.workflows.seg_samples import METRICS as SEG_METRICS  # noqa: E402
+from unienc_core.workflows.seg_samples import TASKS  # noqa: E402
 
 COLUMNS = (
     Column("abs_rel", "metrics.abs_rel", ranks=True),
@@ -135,6 +137,17 @@ def test_reports_of_other_code_are_made_again(bench) -> None:
     bench.make(DEPTH)
     assert len(bench.calls("train-student")) == 18
     assert len(bench.calls("eval-depth")) == 12
+
+
+def test_rows_are_scored_by_what_they_predict(bench) -> None:
+    rows = (Row("masks", "good", has_depth=False), Row("both", "good", seeds=(0, 1)))
+    columns = (Column("abs_rel", "metrics.abs_rel"), Column("PQ", "panoptic.metrics.pq"),
+               Column("two", "panoptic.per_class.{road,car}.pq"))  # fmt: skip
+    table = replace(DEPTH, rows=rows, columns=columns, tasks=("panoptic",))
+    assert bench.make(table) == 0
+    assert len(bench.calls("eval-seg")) == len(bench.calls("eval-depth")) == 2
+    assert bench.row("masks")[1:] == ["-", "0.300", "0.500"]
+    assert bench.row("both")[1] != "-"
 
 
 def test_rows_and_tables_share_runs(bench) -> None:
@@ -307,6 +320,11 @@ def test_shipped_tables_name_what_exists(table: Table) -> None:
     assert all(set(figures) <= set(titles) for figures in table.published.values())
     for column in table.columns:
         group, *path, name = column.path.split(".")
+        if group in TASKS:
+            assert group in table.tasks
+            known = SEG_METRICS[group] if path == ["metrics"] else ("iou",)
+            assert name in known
+            continue
         assert name in {"metrics": METRICS, "pose": POSE_METRICS, "subsets": METRICS}[group]
         assert path in ([], ["static"], ["moving"])
         assert group != "pose" or "--pose" in table.evaluation

@@ -8,12 +8,14 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from cityscapes_toys import write_small_cityscapes
 from kitti_toys import write_small_kitti
 
 from unienc_cli.main import run
 from unienc_core.data.seg_files.instance_files import write_instances
 from unienc_core.data.seg_files.label_files import read_instance_ids, write_label_ids
+from unienc_core.models import timm_compat
 from unienc_core.segmentation import Instance
 from unienc_core.workflows.export_panoptic import export_panoptic
 
@@ -90,7 +92,7 @@ def write_segmentations(folder: Path) -> None:
 def test_the_page_shows_every_verb() -> None:
     shown = {words[1] for words in commands()}
     verbs = {"prepare-data", "train-student", "eval-depth", "infer-video", "presets", "data"}
-    verbs |= {"runs", "doctor", "eval-seg"}
+    verbs |= {"runs", "doctor", "eval-seg", "import-weights"}
     assert shown == verbs
 
 
@@ -107,6 +109,7 @@ def test_every_command_of_the_readme_runs(
     write_small_kitti(tmp_path)
     write_depths(tmp_path / "my_depths", 0.1)
     write_depths(tmp_path / "true_depths", 0.0)
+    torch.save(timm_compat.create_model("resnet18").state_dict(), "resnet18.pth")
     for words in commands():
         code = run(smaller(words))
         assert code == 0, f"{shlex.join(words)}\n{capsys.readouterr().err}"

@@ -55,16 +55,21 @@ def test_draws_are_uniform_and_fixed_for_ever():
     assert epoch_order(1, "triplets", 0, 6).tolist() == [4, 1, 3, 5, 0, 2]
 
 
+LAST = float(np.nextafter(1, 0))
+
+
 def test_draw_augmentation_reaches_its_bounds():
-    spec = AugmentSpec(flip=0.5, jitter=0.5, brightness=0.2, contrast=0.3, saturation=0.4, hue=0.1)
+    spec = AugmentSpec(brightness=0.2, contrast=0.3, saturation=0.4, hue=0.1, zoom=1.5)
     low = draw_augmentation(spec, np.zeros(NUM_DRAWS))
     assert low.flip
     assert low.jitter == Jitter(0.8, 0.7, 0.6, -0.1, ORDER)
-    high = draw_augmentation(spec, np.array([0.5, 0.49, 1, 1, 1, 1, np.nextafter(1, 0)]))
+    high = draw_augmentation(spec, np.array([0.5, 0.49, 1, 1, 1, 1, LAST, 1, 0, LAST]))
     assert not high.flip
     assert high.jitter is not None
     assert high.jitter.order == (3, 2, 1, 0)
     assert high.jitter.contrast == pytest.approx(1.3)
+    assert (low.zoom, high.zoom) == (1.0, 1.5)
+    assert high.corner == (0.0, LAST)
     assert draw_augmentation(spec, np.full(NUM_DRAWS, 0.5)).jitter is None
 
 

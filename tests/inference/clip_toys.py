@@ -1,14 +1,14 @@
 """A network that costs nothing, and the small things that a clip consists of."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
+from unienc_core.inference.frame_output import FrameOutput
 from unienc_core.inference.frames import Frame, FrameSource, Losses, SourceInfo
-from unienc_core.inference.predictor import FrameOutput
 from unienc_core.inference.results import ClipFacts, FrameResult
 from unienc_core.inference.scene import Scene
 from unienc_core.inference.span import WHOLE, Picker, Span
@@ -30,7 +30,7 @@ class StubPredictor:
     def reset(self) -> None:
         self._has_previous = False
 
-    def step(self, image: np.ndarray) -> FrameOutput:
+    def step(self, image: np.ndarray, outputs: Collection[str] = ()) -> FrameOutput:
         value = 0.05 + image.mean() / 1000
         disparity = np.full((12, 16), value, np.float32)
         disparity[:6] /= 2

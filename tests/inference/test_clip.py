@@ -65,7 +65,7 @@ class SlowPredictor(StubPredictor):
         super().__init__()
         self._rng = random.Random(seed)
 
-    def step(self, image):
+    def step(self, image, outputs=()):
         time.sleep(self._rng.choice([0, 0, 0.01]))
         return super().step(image)
 
@@ -127,7 +127,7 @@ def test_an_error_of_any_stage_ends_all(tmp_path, monkeypatch, stage, fault) -> 
     class Failing(StubPredictor):
         left = 20
 
-        def step(self, image):
+        def step(self, image, outputs=()):
             self.left -= 1
             return fail() if self.left < 0 and stage == "compute" else super().step(image)
 

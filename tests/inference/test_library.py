@@ -9,7 +9,7 @@ from untrained import save_untrained
 
 import unienc_core
 from unienc_core.errors import DataError, UsageError
-from unienc_core.inference.predictor import FrameOutput
+from unienc_core.inference.frame_output import FrameOutput
 from unienc_core.inference.video import VideoReader
 from unienc_core.workflows.infer import VideoRequest, infer_video
 

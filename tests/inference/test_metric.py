@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from unienc_core.errors import UsageError
+from unienc_core.inference.frame_output import FrameOutput
 from unienc_core.inference.metric import SCALE_WINDOW, RunningScale
-from unienc_core.inference.predictor import FrameOutput
 from unienc_core.metrics.scale import Scale, parse_scale
 from unienc_core.presets import DepthSpec
 

@@ -119,10 +119,31 @@ def test_layout_stacks_wide_pictures_and_sets_tall_ones_side_by_side() -> None:
     def build(height: int, width: int, whole: int) -> tuple[int, ...]:
         strip = np.zeros((10, whole, 3), np.uint8)
         image, depth = (np.full((height, width, 3), v, np.uint8) for v in (1, 2))
-        return overlays.compose(strip, image, depth, strip).shape
+        return overlays.compose(strip, [image, depth], [strip]).shape
 
     assert build(30, 80, 80) == (80, 80, 3)
     assert build(80, 30, 60) == (100, 60, 3)
+
+
+def test_a_grid_goes_row_by_row_and_may_end_in_a_gap() -> None:
+    strip = np.zeros((4, 40, 3), np.uint8)
+    panels = [np.full((10, 20, 3), 100 + i, np.uint8) for i in range(3)]
+    whole = overlays.compose(strip, panels, [strip, strip])
+    assert whole.shape == (4 + 20 + 8, 40, 3)
+    rows = whole[4:24].reshape(2, 10, 2, 20, 3).swapaxes(1, 2)
+    np.testing.assert_array_equal(rows[0, 0], panels[0])
+    np.testing.assert_array_equal(rows[0, 1], panels[1])
+    np.testing.assert_array_equal(rows[1, 0], panels[2])
+    assert (rows[1, 1] == overlays.BACKGROUND).all()
+
+
+def test_a_strip_fills_a_picture_where_it_fits() -> None:
+    strip = np.full((4, 20, 3), 200, np.uint8)
+    filled = overlays.fill(strip, (10, 20))
+    assert filled.shape == (10, 20, 3)
+    assert (filled[3:7] == 200).all()
+    assert (filled[:3] == overlays.BACKGROUND).all()
+    assert overlays.fill(strip, (3, 20)) is None
 
 
 @pytest.mark.parametrize(

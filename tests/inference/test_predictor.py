@@ -149,7 +149,7 @@ def test_images_are_resized_as_in_training(predictor) -> None:
     """One filter for both, whether an image shrinks or grows."""
     for size in ((192, 640), (48, 100), (96, 320)):
         image = frames(1, size)[0]
-        seen = predictor._to_tensor(image)[0].permute(1, 2, 0).numpy() * 255
+        seen = predictor.encode(image).image[0].permute(1, 2, 0).numpy() * 255
         trained = resize_value(image, "image", size, PRESET.image_size)
         np.testing.assert_allclose(seen, trained, atol=1e-3)
 
@@ -159,7 +159,7 @@ def test_shrinking_does_not_alias(predictor) -> None:
     stripes = np.zeros((960, 3200, 3), np.uint8)
     stripes[:, ::2] = 255
     grey = np.full_like(stripes, 128)
-    seen = [predictor._to_tensor(image) for image in (stripes, grey)]
+    seen = [predictor.encode(image).image for image in (stripes, grey)]
     assert (seen[0] - seen[1]).abs().max() < 0.01
 
 

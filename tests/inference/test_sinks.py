@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from clip_toys import facts, make_result, motion_ahead
 from unienc_core.geometry.camera import disparity_to_depth
 from unienc_core.inference.results import FrameResult
 from unienc_core.inference.scene import Scene
+from unienc_core.inference.seen import Seen
 from unienc_core.inference.sinks import SINKS, sink_class
 from unienc_core.inference.sinks.base import Sink
 from unienc_core.inference.sinks.hdf5 import FLUSH_FRAMES
 from unienc_core.inference.video import VideoReader
 from unienc_core.presets import DepthSpec
+from unienc_core.segmentation import Instance, Segment, Segmentation
 
 SIZE = (24, 32)
 
@@ -258,3 +261,80 @@ def test_one_frame_has_the_same_bytes_in_every_run(tmp_path) -> None:
 def test_film_times_are_fractions() -> None:
     assert facts().info.time_base == Fraction(1, 25)
     assert os.sep not in "".join(cls.suffix for cls in SINKS.values())
+
+
+def with_segments(index: int = 0, scale: float | None = 1.0) -> FrameResult:
+    """A road with a car, which an instance overlaps further up; no depth, and semantic classes."""
+    ids, labels = np.full(SIZE, 7, np.int32), np.full(SIZE, 7, np.uint8)
+    ids[4:10, 8:20] = 26003
+    labels[:, 16:] = 23
+    low, high = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+    low[4:12, 8:20] = high[2:6, 8:20] = True
+    segments = (Segment(7, 7, area=int((ids == 7).sum())), Segment(26003, 26, area=72))
+    objects = (Instance(26, 0.91234, low, 26005), Instance(24, 0.8, high, 24001))
+    found = Segmentation(ids, segments, labels, objects)
+    plain = make_result(index, scale=scale)
+    output = replace(plain.output, disparity=None)
+    return replace(plain, output=output, seen=Seen.of(found, SIZE))
+
+
+def test_jsonl_holds_segments_with_masks_of_coco(tmp_path) -> None:
+    oracle = pytest.importorskip("pycocotools.mask", reason="needs pycocotools")
+    result = with_segments()
+    _, path = run("jsonl", tmp_path, [result])
+    line = json.loads(path.read_text())
+    assert line["depth"] is None
+
+    def masks(name: str) -> list[np.ndarray]:
+        found = []
+        for entry in line[name]:
+            assert entry["mask"]["size"] == list(SIZE)
+            packed = {"size": list(SIZE), "counts": entry["mask"]["counts"].encode()}
+            found.append(oracle.decode(packed).astype(bool))
+            assert entry["area"] == found[-1].sum()
+        return found
+
+    road, car = masks("segments")
+    assert [(e["id"], e["label_id"], e["class"]) for e in line["segments"]] == [
+        (7, 7, "road"), (26003, 26, "car")
+    ]  # fmt: skip
+    np.testing.assert_array_equal(car, result.seen.panoptic_ids == 26003)
+    np.testing.assert_array_equal(road, ~car)
+    assert {k: v for k, v in line["instances"][0].items() if k != "mask"} == {
+        "id": 26005, "score": 0.9123, "bbox": [8, 4, 12, 8], "label_id": 26, "class": "car",
+        "area": 96,
+    }  # fmt: skip
+    for mask, instance in zip(masks("instances"), result.seen.instances(SIZE), strict=True):
+        np.testing.assert_array_equal(mask, instance.mask)
+    assert [e["class"] for e in line["classes"]] == ["road", "sky"]
+    np.testing.assert_array_equal(masks("classes")[1], result.seen.label_ids == 23)
+
+
+@pytest.mark.parametrize("name", ["npz", "h5"])
+def test_arrays_hold_maps_of_ids_and_nothing_that_was_not_asked_for(tmp_path, name) -> None:
+    results = [with_segments(0), with_segments(1)]
+    suffix = SINKS[name].suffix
+    about = replace(facts(SIZE), outputs=("semantic", "instance", "panoptic"))
+    sink = SINKS[name](tmp_path / f"clip{suffix}", about)
+    sink.open()
+    for result in results:
+        sink.write(result)
+    sink.close()
+    if name == "npz":
+        with np.load(sink.finish() / "000001.npz") as arrays:
+            found = dict(arrays)
+    else:
+        with h5py.File(sink.finish()) as file:
+            found = {key: data[1] for key, data in file.items()}
+            assert file.attrs["instance_factor"] == 1000
+            assert json.loads(file.attrs["classes"])["26"] == "car"
+    assert not {"depth", "disparity"} & set(found)
+    seen = results[1].seen
+    for key, expected in (
+        ("panoptic", seen.panoptic_ids),
+        ("semantic", seen.label_ids),
+        ("instance", seen.instance_ids()),
+    ):
+        assert found[key].dtype == expected.dtype
+        np.testing.assert_array_equal(found[key], expected)
+    assert (found["instance"][4:6, 8:20] == 26005).all()  # the surer one lies on top

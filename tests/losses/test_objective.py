@@ -202,16 +202,13 @@ def test_a_missing_key_is_named_with_the_stream_that_lacks_it():
 
 def test_wiring_can_be_checked_from_keys_alone():
     objective = Objective(preset({"photometric": {}, "smooth": {}}))
-    assert objective.reads(["photometric", "smooth"]) == {
-        "target_image",
-        "source_images",
-        "K",
-        "disparity_scales",
-        "T_source_target",
-    }
-    assert objective.reads(["smooth"]) == {"target_image", "disparity_scales"}
-    keys = {"triplets": objective.reads(["photometric"]), "labels": {"image"}}
-    assert objective.streams_of("photometric", keys) == ["triplets"]
+    smooth = {"target_image", "disparity_scales"}
+    photometric = {*smooth, "source_images", "K", "T_source_target"}
+    offered = {"triplets": photometric, "single": smooth, "labels": {"image"}}
+    read = objective.reads(["photometric", "smooth"], offered)
+    assert read == {"triplets": photometric, "single": smooth, "labels": set()}
+    assert objective.reads(["smooth"], offered)["triplets"] == smooth
+    assert objective.streams_of("photometric", offered) == ["triplets"]
     with pytest.raises(WiringError, match="'labels' lacks target_image, disparity_scales"):
         objective.streams_of("smooth", {"labels": {"image"}})
 

@@ -186,55 +186,6 @@ class ToyMotion(Head):
         return {self.key: scales[0], f"{self.key}_scales": scales}
 
 
-@register("head", "toy_oneformer")
-class ToyOneFormer(Head):
-    """Task-conditioned queries; texts and target masks (matching) exist in training only."""
-
-    requires = ("task_ids",)
-    train_requires = ("text_ids", "target_masks", "target_classes")
-    produces = ("class_logits", "mask_logits", "class_logits_layers", "mask_logits_layers")
-    train_produces = ("object_queries", "text_queries", "matching")
-
-    def __init__(
-        self,
-        site: NodeSite,
-        *,
-        queries: int = 5,
-        classes: int = 19,
-        layers: int = 2,
-        width: int = 8,
-    ) -> None:
-        super().__init__()
-        self.task = nn.Linear(77, width)
-        self.text = nn.Linear(77, width)
-        self.query = nn.Parameter(torch.randn(queries, width))
-        self.pixels = nn.Conv2d(site.only_pyramid().channels[0], width, 1)
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
-        self.to_class = nn.Linear(width, classes + 1)
-
-    def forward(self, inputs: NodeInputs) -> Predictions:
-        values = inputs.values
-        pixels = self.pixels(inputs.pyramids[0].levels[0])
-        first = self.query + self.task(values["task_ids"].float())[:, None] / 49408
-        queries, classes, masks = first, [], []
-        for layer in self.layers:
-            queries = queries + layer(queries)
-            classes.append(self.to_class(queries))
-            masks.append(torch.einsum("bqc,bchw->bqhw", queries, pixels))
-        made: Predictions = {
-            "class_logits": classes[-1],
-            "mask_logits": masks[-1],
-            "class_logits_layers": classes,
-            "mask_logits_layers": masks,
-        }
-        if self.training:
-            made["object_queries"] = first
-            made["text_queries"] = self.text(values["text_ids"].float() / 49408)
-            counts = [len(target) for target in values["target_masks"]]
-            made["matching"] = [torch.arange(n) for n in counts]  # ragged: one per image
-        return made
-
-
 @register("head", "toy_steering")
 class ToySteering(Head):
     """One curvature from all levels of N frames."""

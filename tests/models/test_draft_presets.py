@@ -32,6 +32,21 @@ def small(path: Path, *overrides: str) -> Preset:
             "multi_scale": {"widths": [8, 8, 8, 8], "squeeze": 8},
             "single_scale": {"squeeze": 8},
             "toy_steering": {"frames": FRAMES},
+            "masks": {
+                "width": 16,
+                "heads": 2,
+                "pixel_layers": 1,
+                "pixel_hidden": 16,
+                "queries": 8,
+                "query_layers": 1,
+                "layers": 2,
+                "hidden": 16,
+                "context": 2,
+                "text_width": 16,
+                "text_layers": 1,
+                "text_heads": 2,
+                "train_points": 64,
+            },
         }
         head["options"] |= small_options.get(head["type"], {})
     return preset_from_dict(raw)
@@ -43,8 +58,7 @@ def label(key: str) -> torch.Tensor | list[torch.Tensor]:
         "semantic_gt": lambda: torch.randint(0, 19, (BATCH, HEIGHT, WIDTH)),
         "instance_gt": lambda: torch.randint(0, 5, (BATCH, HEIGHT, WIDTH)),
         "curvature_gt": lambda: torch.randn(BATCH),
-        "task_ids": lambda: torch.randint(0, 49408, (BATCH, 77)),
-        "text_ids": lambda: torch.randint(0, 49408, (BATCH, 9, 77)),
+        "task": lambda: torch.tensor([0, 2]),
         "target_masks": lambda: [torch.rand(n, HEIGHT, WIDTH) > 0.5 for n in (3, 0)],
         "target_classes": lambda: [torch.zeros(n, dtype=torch.long) for n in (3, 0)],
     }
@@ -120,7 +134,7 @@ def test_shapes_follow_the_conventions():
     assert [x.shape[3] for x in triplets["motion_logits_scales"]] == [
         HEIGHT // 2**i for i in range(4)
     ]
-    assert [len(m) for m in labels["matching"]] == [3, 0]
+    assert [len(m) for m in labels["point_targets_layers"]] == [3] * 3
     assert "class_logits" not in triplets
     assert "T_source_target" not in labels
 

@@ -298,8 +298,8 @@ PAIR_AND_FRAME = {
             "heads.second: makes 'disparity', which heads.depth makes too",
         ),
         (
-            {"heads": heads(masks={"type": "toy_oneformer", "reads": ["main"]})},
-            "heads.masks: needs 'task_ids', which no earlier node makes and no stream offers",
+            {"heads": heads(masks={"type": "masks", "reads": ["main"]})},
+            "heads.masks: needs 'task', which no earlier node makes and no stream offers",
         ),
         (
             {"heads": heads(depth={"reads": ["main", "main"]})},
@@ -336,10 +336,12 @@ def test_faults_in_the_wiring_are_found_at_build_time(parts, words):
 
 
 def test_a_label_needed_in_training_must_be_offered():
-    masks = heads(masks={"type": "toy_oneformer", "reads": ["main"]})
+    masks = heads(masks={"type": "masks", "reads": ["main"]})
     raw = preset(heads=masks).model_dump(mode="json")
-    raw["streams"]["triplets"]["labels"] = ["task_ids", "target_masks", "target_classes"]
-    with pytest.raises(WiringError, match="needs 'text_ids' in training; add it to the labels"):
+    raw["streams"]["triplets"]["labels"] = ["task", "target_masks"]
+    with pytest.raises(
+        WiringError, match="needs 'target_classes' in training; add it to the labels"
+    ):
         build_network(preset_from_dict(raw))
 
 

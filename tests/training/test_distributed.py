@@ -7,7 +7,7 @@ import torch
 from ranks import run_ranks, told
 from safetensors.torch import load_file
 from torch import nn
-from training_toys import toy_draws, toy_preset, toy_run
+from training_toys import OneOutput, toy_draws, toy_preset, toy_run
 
 from unienc_core.checkpoint import list_checkpoints
 from unienc_core.contracts import Reporter, StepContext, Term
@@ -35,10 +35,8 @@ class Fit(Term):
         return error
 
 
-class SmoothNetwork(nn.Module):
+class SmoothNetwork(OneOutput):
     """No chance and no batch statistics; one head of two is used."""
-
-    produces = ("out",)
 
     def __init__(self):
         super().__init__()
@@ -160,9 +158,7 @@ def test_a_fault_of_one_ends_all_with_its_code_and_one_line(tmp_path, rank):
 def test_a_fault_in_the_middle_of_a_step_ends_all(tmp_path):
     """The others wait for gradients that never come."""
 
-    class Failing(nn.Module):
-        produces = ("out",)
-
+    class Failing(OneOutput):
         def __init__(self, world):
             super().__init__()
             self.heads = nn.ModuleDict({"out": nn.Linear(3, 1)})

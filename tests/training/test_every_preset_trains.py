@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from labels_toys import write_labelled_store
 from tiny_store import write_tiny_store
 
 from unienc_core.checkpoint import list_checkpoints, load_checkpoint, load_tensors
@@ -14,17 +15,23 @@ from unienc_core.workflows.train import train
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A store that every preset trains on."""
+    """Triplets for every preset that trains on them."""
     return write_tiny_store(tmp_path_factory.mktemp("presets") / "store")
 
 
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Labelled images for every preset that trains on them."""
+    return write_labelled_store(tmp_path_factory.mktemp("presets") / "labelled")
+
+
 @pytest.mark.parametrize("name", preset_names())
-def test_every_stage_is_trained_and_saved(name, store, smaller, tmp_path):
+def test_every_stage_is_trained_and_saved(name, store, labelled, smaller, tmp_path):
     stages = len(load_preset(name).stages)
+    by_kind = {"triplets": store, "labels": labelled}
+    stores = [by_kind[stream.kind] for stream in load_preset(name).streams.values()]
     overrides = [*smaller(name), *(f"stages.{i}.steps=1" for i in range(stages))]
-    report = train(
-        name, [store], out=tmp_path / "run", overrides=overrides, device="cpu", workers=0
-    )
+    report = train(name, stores, out=tmp_path / "run", overrides=overrides, device="cpu", workers=0)
     assert report["steps"] == stages
     assert report["loss"] > 0
     checkpoint = load_checkpoint(tmp_path / "run")

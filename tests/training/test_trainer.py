@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from training_toys import ToyObjective, toy_draws, toy_module, toy_preset, toy_run
+from training_toys import OneOutput, ToyObjective, toy_draws, toy_module, toy_preset, toy_run
 
 from unienc_core.checkpoint import list_checkpoints
 from unienc_core.contracts import Reporter, StepContext
@@ -144,10 +144,8 @@ def test_the_step_uses_the_clipped_gradient(tmp_path, monkeypatch):
     assert seen == [pytest.approx(1e-3, rel=1e-3)]
 
 
-class WithoutChance(nn.Module):
+class WithoutChance(OneOutput):
     """A linear network: no batch statistics, no dropout."""
-
-    produces = ("out",)
 
     def __init__(self):
         super().__init__()

@@ -34,10 +34,17 @@ def toy_preset(*stages, **optimizer) -> Preset:
     )
 
 
-class ToyNetwork(nn.Module):
-    """One convolution, batch norm and dropout as encoder; one linear head."""
+class OneOutput(nn.Module):
+    """Base of toy networks that make one key of each stream."""
 
     produces = ("out",)
+
+    def possible(self, streams):
+        return {name: list(self.produces) for name in streams}
+
+
+class ToyNetwork(OneOutput):
+    """One convolution, batch norm and dropout as encoder; one linear head."""
 
     def __init__(self, width: int = 4):
         super().__init__()
@@ -61,8 +68,8 @@ class ToyObjective(nn.Module):
         super().__init__()
         self.offset = nn.Parameter(torch.zeros(1))
 
-    def reads(self, terms):
-        return {"out"}
+    def reads(self, terms, offered):
+        return {stream: {"out"} for stream in offered}
 
     def forward(self, values_by_stream, terms, context):
         values = values_by_stream["toy"]

@@ -14,7 +14,7 @@ from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.store_writer import StoreWriter
 from unienc_core.errors import IntegrityError
 from unienc_core.geometry.camera import disparity_to_depth
-from unienc_core.inference.predictor import FrameOutput
+from unienc_core.inference.frame_output import FrameOutput
 from unienc_core.presets import DepthSpec
 
 SIZE = (32, 48)

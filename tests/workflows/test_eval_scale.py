@@ -13,7 +13,7 @@ from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.store_writer import StoreWriter
 from unienc_core.errors import DataError, UsageError
-from unienc_core.inference.predictor import FrameOutput
+from unienc_core.inference.frame_output import FrameOutput
 from unienc_core.metrics.protocols import PROTOCOLS
 from unienc_core.metrics.scale import Scale
 from unienc_core.workflows import evaluate, origins

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,7 +14,6 @@ from seg_toys import Stub, write_predictions, write_seg_store, write_truth
 
 from unienc_core.contracts import Progress, Reporter
 from unienc_core.errors import DataError, PartialError, UsageError
-from unienc_core.workflows import origins
 from unienc_core.workflows.eval_seg import eval_seg, format_report, metric_names
 from unienc_core.workflows.export_panoptic import export_panoptic
 from unienc_core.workflows.seg_samples import METRICS, TASKS
@@ -143,14 +141,6 @@ def test_a_task_the_predictor_does_not_give_is_named(tmp_path) -> None:
     store = write_seg_store(tmp_path / "val")
     with pytest.raises(UsageError, match="gives no instance segmentation"):
         eval_seg(store, predictor=Stub(("semantic",)), task="instance")
-
-
-def test_a_checkpoint_without_segmentation_says_so(tmp_path, monkeypatch) -> None:
-    found = SimpleNamespace(path=Path("runs/toy/step-1"), state={})
-    monkeypatch.setattr(origins, "find_checkpoint", lambda *_, **__: found)
-    store = write_seg_store(tmp_path / "val")
-    with pytest.raises(UsageError, match="runs/toy/step-1: the network .* no segmentation head"):
-        eval_seg(store)
 
 
 def test_a_store_needs_classes_and_instances(tmp_path) -> None:

@@ -1,17 +1,12 @@
-"""Training items out of stores: a triplet of frames with its intrinsics and labels.
-
-An item is a function of (seed, stream, step, slot) alone; see `sampler`.
-"""
+"""Triplets out of stores: a target frame with those before and after it, intrinsics and labels."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from unienc_core.data.labels import (
     COMPLETE_FLOW,
@@ -19,76 +14,23 @@ from unienc_core.data.labels import (
     PAIR_LABELS,
     RELATIVE_POSE,
     Label,
-    frame_label,
-    needed_keys,
     to_label_tensor,
 )
-from unienc_core.data.manifest import Role
-from unienc_core.data.sampler import item_index, uniforms
 from unienc_core.data.store import Store
-from unienc_core.data.transforms import (
-    NUM_DRAWS,
-    Augmentation,
-    Size,
-    draw_augmentation,
-    flip_value,
-    jitter_images,
-    resize_value,
-    to_image_tensor,
-)
-from unienc_core.errors import DataError, UniencError, WiringError
+from unienc_core.data.stream_dataset import Item, StreamDataset, intrinsics
+from unienc_core.errors import DataError
 from unienc_core.geometry.flow import rigid_flow
 from unienc_core.geometry.se3 import compose, invert_T
-from unienc_core.presets import StreamSpec
-
-NOT_AUGMENTED = Augmentation(flip=False, jitter=None)
-
-Item = dict[str, Tensor]
 
 
-class TripletDataset(Dataset[Item | UniencError]):
-    """Triplets of one or more stores as one stream.
+class TripletDataset(StreamDataset):
+    """Triplets of one or more stores as one stream; see `StreamDataset`.
 
-    Args:
-        stores: One store or several.
-        stream: Batch size, labels and augmentation.
-        image_size: (h, w) of the tensors; stores of other sizes are resized.
-        seed: Seed of the run.
-        train: Shuffled and augmented; otherwise in order and as stored.
-        name: Name of the stream; it decides the order together with the seed.
-
-    Raises:
-        DataError: If a store lacks images or intrinsics, no store has a label that is asked for,
-            or there is no triplet.
+    It is made of the stores that have triplets. A label that only some of them hold comes with
+    ``valid_<label>``.
     """
 
-    def __init__(
-        self,
-        stores: Store | Sequence[Store],
-        stream: StreamSpec,
-        image_size: Size,
-        *,
-        seed: int = 0,
-        train: bool = True,
-        name: str = "triplets",
-    ) -> None:
-        if stream.kind != "triplets":
-            raise WiringError(f"stream '{name}': kind '{stream.kind}' is not made of triplets")
-        self.stores = [stores] if isinstance(stores, Store) else list(stores)
-        self.stream, self.image_size = stream, (int(image_size[0]), int(image_size[1]))
-        self.seed, self.train, self.name = seed, train, name
-        self.batch_size = stream.batch_size
-        self._needs = {label: needed_keys(label) for label in stream.labels}
-        self._labels = {n: frame_label(n) for n in stream.labels if n not in PAIR_LABELS}
-        self._keys = {"image", "K"}.union(*self._needs.values())
-        self._partial = self._check_keys()
-        self._triplets = [store.triplets() for store in self.stores]
-        self._ends = np.cumsum([len(rows) for rows in self._triplets]).tolist()
-        if not len(self):
-            raise DataError(f"no triplet in {', '.join(str(s.path) for s in self.stores)}")
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+    kind = "triplets"
 
     def item(self, step: int, slot: int) -> Item:
         """Return the item at a place of the run.
@@ -103,83 +45,57 @@ class TripletDataset(Dataset[Item | UniencError]):
             ``*_aug`` when the stream jitters, the labels asked for, and ``valid_<label>`` for
             labels that only some of the stores have.
         """
-        if not self.train:
-            return self._load((step * self.batch_size + slot) % len(self), NOT_AUGMENTED)
-        index = item_index(self.seed, self.name, step, slot, self.batch_size, len(self))
-        draws = uniforms(self.seed, self.name, step, slot, NUM_DRAWS)
-        return self._load(index, draw_augmentation(self.stream.augment, draws))
-
-    def __getitem__(self, place: tuple[int, int]) -> Item | UniencError:
-        """Return the item, or the error it met: errors cross process borders as values."""
-        try:
-            return self.item(*place)
-        except UniencError as error:
-            return error
-
-    def _check_keys(self) -> set[str]:
-        """Check what the stores hold; return the labels that some of them lack."""
-        for store in self.stores:
-            store.require(("image", "K"))
-        partial: set[str] = set()
-        for label in self._needs:
-            holders = [self._has(store, label) for store in self.stores]
-            if not any(holders):
-                self.stores[0].require(self._needs[label])
-            if not all(holders):
-                partial.add(label)
-        return partial
-
-    def _has(self, store: Store, label: str) -> bool:
-        return all(key in store.keys for key in self._needs[label])
-
-    def _load(self, index: int, augmentation: Augmentation) -> Item:
-        which = bisect_right(self._ends, index)
-        store = self.stores[which]
-        row = index - (self._ends[which - 1] if which else 0)
-        drive, target = (int(n) for n in self._triplets[which][row])
+        store, drive, target = self._find(self._index(step, slot))
+        augmentation = self._augmentation(step, slot)
         wanted = self._keys & store.keys.keys()
         frame = store.frame(drive, target, wanted)
         moving = wanted & {"image", "T_world_camera"}
         sources = [store.frame(drive, target + step, moving) for step in (-store.gap, store.gap)]
 
-        frames = self._prepared(store, drive, [frame, *sources], augmentation.flip)
-        item = self._images([f["image"] for f in frames], augmentation)
-        item["K"] = torch.from_numpy(frames[0]["K"]).to(torch.float32)
+        frames = [self._placed(store, drive, f, augmentation) for f in (frame, *sources)]
+        item: Item = {}
+        for images, suffix in zip(
+            self._images([f["image"] for f in frames], augmentation), ("", "_aug"), strict=False
+        ):
+            item[f"target_image{suffix}"], item[f"source_images{suffix}"] = images[0], images[1:]
+        item["K"] = intrinsics(frames[0])
         item["source_offsets"] = torch.tensor([-store.gap, store.gap])
         for name, label in self._labels.items():
-            item[name] = self._frame_label(store, frames[0], label)
+            item[name] = self._label(store, frames[0], label)
         item.update(self._pair_labels(store, frames))
         for name in self._partial:
             item[f"valid_{name}"] = torch.tensor(self._has(store, name))
         return item
 
-    def _prepared(
-        self, store: Store, drive: int, frames: Sequence[Mapping[str, np.ndarray]], flip: bool
-    ) -> list[dict[str, np.ndarray]]:
-        """Resize, then flip, all values of all frames, each as its role demands."""
-        old, new = store.drives[drive].image_size, self.image_size
-        roles: dict[str, Role] = {name: key.role for name, key in store.keys.items()}
-        resized = [{k: resize_value(v, roles[k], old, new) for k, v in f.items()} for f in frames]
-        if not flip:
-            return resized
-        return [{k: flip_value(v, roles[k], new[1]) for k, v in f.items()} for f in resized]
+    def _items_of(self, stores: Sequence[Store]) -> list[tuple[Store, np.ndarray]]:
+        usable = [store for store in stores if {"image", "K"} <= store.keys.keys()]
+        for store in () if usable else stores:
+            store.require(("image", "K"))
+        found = [(store, store.triplets()) for store in usable]
+        found = [(store, rows) for store, rows in found if len(rows)]
+        if not found:
+            raise DataError(
+                f"stream '{self.name}': no triplet in {', '.join(str(s.path) for s in stores)}"
+            )
+        self._partial: set[str] = set()
+        for label, keys in self._needs.items():
+            holders = [self._has(store, label) for store, _ in found]
+            if not any(holders):
+                found[0][0].require(keys)
+            if not all(holders):
+                self._partial.add(label)
+        return found
 
-    def _images(self, images: Sequence[np.ndarray], augmentation: Augmentation) -> Item:
-        stacked = to_image_tensor(images)
-        item = {"target_image": stacked[0], "source_images": stacked[1:]}
-        if self.train and self.stream.augment.jitter > 0:
-            if augmentation.jitter is not None:
-                stacked = to_image_tensor(jitter_images(images, augmentation.jitter))
-            item["target_image_aug"], item["source_images_aug"] = stacked[0], stacked[1:]
-        return item
+    def _has(self, store: Store, label: str) -> bool:
+        return all(key in store.keys for key in self._needs[label])
 
-    def _frame_label(self, store: Store, frame: Mapping[str, np.ndarray], label: Label) -> Tensor:
+    def _label(self, store: Store, frame: Mapping[str, np.ndarray], label: Label) -> Tensor:
         if label.key in frame:
-            return to_label_tensor(frame[label.key], label, store.keys[label.key])
+            return super()._label(store, frame, label)
         holder = next(other for other in self.stores if label.key in other.keys)
         key = holder.keys[label.key]
         empty = np.full(key.frame_shape(self.image_size), key.invalid or 0, key.dtype)
-        return to_label_tensor(empty, label, key)
+        return to_label_tensor(empty, label, key, self.classes)
 
     def _pair_labels(self, store: Store, frames: Sequence[Mapping[str, np.ndarray]]) -> Item:
         asked = [name for name in PAIR_LABELS if name in self._needs]

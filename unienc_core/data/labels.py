@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from unienc_core.classes import id_to_train_id
+from unienc_core.class_tables import ClassTable
+from unienc_core.classes import IGNORE_TRAIN_ID
 from unienc_core.data.keys import LABEL_ID
 from unienc_core.data.manifest import KeySpec
-from unienc_core.errors import UsageError, nearest
+from unienc_core.errors import UsageError, WiringError, nearest
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,38 @@ PAIR_LABELS: dict[str, tuple[str, ...]] = {
 }
 """Labels of (source, target) pairs, and the store keys they are made from."""
 
+TASK, TARGET_MASKS, TARGET_CLASSES = "task", "target_masks", "target_classes"
+
+MASK_LABELS: dict[str, tuple[str, ...]] = {
+    TASK: (),
+    TARGET_MASKS: ("semantic", "instance"),
+    TARGET_CLASSES: ("semantic", "instance"),
+}
+"""Labels that the task of an item decides, and the store keys they are made from."""
+
+RAGGED = (TARGET_MASKS, TARGET_CLASSES)
+"""Labels whose length differs between items: a batch holds a list of them, one each."""
+
+KIND_LABELS = {"triplets": PAIR_LABELS, "labels": MASK_LABELS}
+"""Labels that only one kind of streams can have."""
+
+
+def check_labels(name: str, kind: str, labels: Iterable[str]) -> None:
+    """Check that there are such labels, and that a stream of this kind can have them.
+
+    Raises:
+        UsageError: If there is no such label, naming the nearest one.
+        WiringError: If a label belongs to streams of another kind.
+    """
+    for label in labels:
+        needed_keys(label)
+        for other, own in KIND_LABELS.items():
+            if label in own and kind != other:
+                raise WiringError(
+                    f"streams.{name}.labels: '{label}' is for streams of kind {other}, this one "
+                    f"is of kind {kind}"
+                )
+
 
 def frame_label(name: str) -> Label:
     """Return how a label of one frame is made.
@@ -63,7 +97,7 @@ def frame_label(name: str) -> Label:
         UsageError: If there is no such label, naming the nearest one.
     """
     if name not in FRAME_LABELS:
-        known = [*FRAME_LABELS, *PAIR_LABELS]
+        known = [*FRAME_LABELS, *PAIR_LABELS, *MASK_LABELS]
         raise UsageError(
             f"no label '{name}'{nearest(name, known)}; labels are {', '.join(sorted(known))}"
         )
@@ -76,12 +110,22 @@ def needed_keys(name: str) -> tuple[str, ...]:
     Raises:
         UsageError: If there is no such label.
     """
-    return PAIR_LABELS[name] if name in PAIR_LABELS else (frame_label(name).key,)
+    made = PAIR_LABELS | MASK_LABELS
+    return made[name] if name in made else (frame_label(name).key,)
 
 
-def to_label_tensor(value: np.ndarray, label: Label, key: KeySpec) -> torch.Tensor:
+def to_train_ids(value: np.ndarray, key: KeySpec, classes: ClassTable) -> np.ndarray:
+    """Turn a map of classes into training ids, 255 where no class of the table is, uint8."""
+    if key.unit == LABEL_ID:
+        return classes.train_ids[value]
+    return np.where(value < len(classes.evaluated), value, IGNORE_TRAIN_ID).astype(np.uint8)
+
+
+def to_label_tensor(
+    value: np.ndarray, label: Label, key: KeySpec, classes: ClassTable
+) -> torch.Tensor:
     """Turn a store value into the tensor of its label, with memory of its own."""
-    if label.train_ids and key.unit == LABEL_ID:
-        value = id_to_train_id()[value]
+    if label.train_ids:
+        value = to_train_ids(value, key, classes)
     tensor = torch.from_numpy(np.array(value, order="C")).to(label.dtype)
     return tensor.unsqueeze(0) if label.channel else tensor

@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from unienc_core.contracts import Batch
-from unienc_core.data.dataset import Item, TripletDataset
+from unienc_core.data.labels import RAGGED
+from unienc_core.data.stream_dataset import Item, StreamDataset
 from unienc_core.errors import ResourceError, UniencError, UsageError
 
 
@@ -31,7 +32,7 @@ class StepLoader:
 
     def __init__(
         self,
-        dataset: TripletDataset,
+        dataset: StreamDataset,
         *,
         workers: int = 0,
         rank: int = 0,
@@ -122,10 +123,13 @@ class _Places(Sampler[list[tuple[int, int]]]):
 
 
 def _collate(items: list[Item | UniencError]) -> Batch | UniencError:
+    whole: list[Item] = []
     for item in items:
         if isinstance(item, UniencError):
             return item
-    return default_collate(items)
+        whole.append(item)
+    batch = default_collate([{k: v for k, v in item.items() if k not in RAGGED} for item in whole])
+    return batch | {key: [item[key] for item in whole] for key in RAGGED if key in whole[0]}
 
 
 def _prepare_worker(worker: int) -> None:

@@ -7,7 +7,7 @@ code. Images are `H W 3` uint8 RGB here; jitter is one colour map per item, equa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 import torch
 
-from unienc_core.data.manifest import Role
+from unienc_core.data.manifest import KeySpec, Role
 from unienc_core.data.resample import Size, resize_image, resize_map
-from unienc_core.geometry.camera import flip_K, resize_K
+from unienc_core.geometry.camera import crop_K, flip_K, resize_K
 from unienc_core.presets import AugmentSpec
 
-NUM_DRAWS = 7
-"""Random numbers that an item uses: flip, whether to jitter, four strengths, their order."""
+NUM_DRAWS = 10
+"""Random numbers that an item uses: flip, whether to jitter, four strengths, their order, zoom and
+the two coordinates of its corner."""
 
 _ORDERS = tuple(permutations(range(4)))
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -51,20 +52,31 @@ class Jitter:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to one item; `jitter` is None where colours stay."""
+    """What happens to one item.
 
-    flip: bool
-    jitter: Jitter | None
+    Attributes:
+        flip: Whether it is mirrored.
+        jitter: None where colours stay.
+        zoom: Factor by which it is enlarged, at least 1.
+        corner: Where the part begins that is kept of it: down and right, as shares of the room.
+    """
+
+    flip: bool = False
+    jitter: Jitter | None = None
+    zoom: float = 1.0
+    corner: tuple[float, float] = (0.0, 0.0)
 
 
 def draw_augmentation(spec: AugmentSpec, u: np.ndarray) -> Augmentation:
     """Turn `NUM_DRAWS` uniform numbers into an augmentation."""
-    flip = bool(u[0] < spec.flip)
-    if u[1] >= spec.jitter:
-        return Augmentation(flip, None)
+    jitter = _draw_jitter(spec, u) if u[1] < spec.jitter else None
+    zoom = 1.0 + (spec.zoom - 1.0) * float(u[7])
+    return Augmentation(bool(u[0] < spec.flip), jitter, zoom, (float(u[8]), float(u[9])))
+
+
+def _draw_jitter(spec: AugmentSpec, u: np.ndarray) -> Jitter:
     b, c, s, h = (2.0 * u[2:6] - 1.0) * (spec.brightness, spec.contrast, spec.saturation, spec.hue)
-    order = _ORDERS[int(u[6] * len(_ORDERS))]
-    return Augmentation(flip, Jitter(1.0 + b, 1.0 + c, 1.0 + s, float(h), order))
+    return Jitter(1.0 + b, 1.0 + c, 1.0 + s, float(h), _ORDERS[int(u[6] * len(_ORDERS))])
 
 
 def colour_map(jitter: Jitter, mean: np.ndarray) -> np.ndarray:
@@ -107,6 +119,54 @@ def jitter_images(images: Sequence[np.ndarray], jitter: Jitter) -> list[np.ndarr
     mean = np.mean([cv2.mean(image)[:3] for image in images], axis=0)
     matrix = colour_map(jitter, mean)
     return [cv2.transform(image, matrix) for image in images]
+
+
+def place_frame(
+    frame: Mapping[str, np.ndarray],
+    keys: Mapping[str, KeySpec],
+    old: Size,
+    new: Size,
+    augmentation: Augmentation,
+) -> dict[str, np.ndarray]:
+    """Resize, cut out and flip all values of a frame, each as its role demands.
+
+    Args:
+        frame: Values as the store gives them.
+        keys: Their declarations.
+        old: (h, w) as stored.
+        new: (h, w) wanted.
+        augmentation: Zoom, corner and flip are read.
+    """
+    larger = (round(new[0] * augmentation.zoom), round(new[1] * augmentation.zoom))
+    room = (larger[0] - new[0] + 1, larger[1] - new[1] + 1)
+    top, left = (int(share * n) for share, n in zip(augmentation.corner, room, strict=True))
+    placed: dict[str, np.ndarray] = {}
+    for key, value in frame.items():
+        role = keys[key].role
+        moved = resize_value(value, role, old, larger)
+        if larger != new:
+            moved = crop_value(moved, role, (top, left), new)
+        placed[key] = flip_value(moved, role, new[1]) if augmentation.flip else moved
+    return placed
+
+
+def crop_value(value: np.ndarray, role: Role, corner: tuple[int, int], size: Size) -> np.ndarray:
+    """Cut a part out of one value with its image.
+
+    Args:
+        value: As it belongs to the whole image.
+        role: As the key declares it.
+        corner: First row and column of the part.
+        size: (h, w) of the part.
+    """
+    rows, columns = (slice(c, c + n) for c, n in zip(corner, size, strict=True))
+    if role == "image":
+        return value[rows, columns]
+    if role in ("map", "lateral_map"):
+        return value[..., rows, columns]
+    if role == "intrinsics":
+        return crop_K(torch.from_numpy(value), corner[1], corner[0]).numpy()
+    return value
 
 
 def resize_value(value: np.ndarray, role: Role, old: Size, new: Size) -> np.ndarray:

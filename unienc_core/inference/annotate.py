@@ -10,6 +10,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
+from unienc_core.class_tables import ClassTable
 from unienc_core.inference.frames import Frame
 from unienc_core.inference.metric import METRES
 from unienc_core.inference.overlays import (
@@ -21,24 +22,35 @@ from unienc_core.inference.overlays import (
     draw_legend,
     draw_note,
     draw_path,
+    fill,
 )
 from unienc_core.inference.path import CameraPath
 from unienc_core.inference.results import ClipFacts, FrameResult
+from unienc_core.inference.seen import Seen
+from unienc_core.inference.seg_overlays import (
+    draw_class_legend,
+    draw_instances,
+    draw_panoptic,
+    draw_semantic,
+)
+from unienc_core.sentences import TASKS
 
 T = TypeVar("T")
 
 NUM_RANGE_FRAMES = 16
 MIN_WIDTH = 640  # of the whole: text stays readable
 MAX_SIDE = 1920  # of one picture: players can play it
+MAX_GRID_SIDE = 1280  # of one of many
+_GRID_FROM = 3  # panels
 NO_SCALE = "no ground seen yet: depth in m is not known"
 
 
 class Annotator:
-    """Draws the frames of one clip: image with camera path, and depth on a fixed scale.
+    """Draws the frames of one clip: the image with the camera's path, and what else is predicted.
 
-    A stream is seen once, so the scale cannot know the whole clip: it is chosen from the first 16
-    frames, which wait for it, and then stays, so that a colour means one depth throughout. The
-    path begins anew where a new scene does.
+    A stream is seen once, so the scale of depth cannot know the whole clip: it is chosen from the
+    first 16 frames, which wait for it, and then stays, so that a colour means one depth throughout.
+    The path begins anew where a new scene does.
 
     Args:
         facts: The clip.
@@ -49,13 +61,16 @@ class Annotator:
     """
 
     def __init__(self, facts: ClipFacts) -> None:
-        self._title = facts.title
-        self._size = picture_size(facts.info.height, facts.info.width)
-        self._beside = self._size[0] > self._size[1]
+        self._title, self._table = facts.title, facts.classes
+        self._has_depth, self._has_path = ("depth" in facts.outputs, "motion" in facts.outputs)
+        self._has_classes = bool(set(TASKS) & set(facts.outputs))
+        num_panels = 1 + len(set(facts.outputs) - {"motion"})
+        self._size = picture_size(facts.info.height, facts.info.width, num_panels)
+        self._columns = num_columns(self._size, num_panels)
         is_metric = facts.unit == METRES
         self._path_unit = facts.unit if is_metric else f"({facts.unit})"
         self._label = f"depth, {facts.unit}"
-        self._legend: np.ndarray | None = None
+        self._legends: dict[str, np.ndarray] = {}
         self.depth_range: DepthRange | None = None
         self.path = CameraPath()
 
@@ -69,7 +84,7 @@ class Annotator:
             The same with `picture`.
         """
         fitted = ((result, self._fit(result.frame.image)) for result in results)
-        first = list(islice(fitted, NUM_RANGE_FRAMES))
+        first = list(islice(fitted, NUM_RANGE_FRAMES if self._has_depth else 0))
         self._choose_range([result for result, _ in first])
         for result, picture in chain(_emptying(first), fitted):
             if self.depth_range is None:
@@ -90,33 +105,94 @@ class Annotator:
         return cv2.resize(image, (width, height), interpolation=how)
 
     def _draw(self, result: FrameResult, picture: np.ndarray) -> np.ndarray:
+        width = self._size[1] * self._columns
+        header = draw_header(width, self._title, _when(result.frame))
+        panels, legends = [picture], []
+        if result.seen is not None:
+            panels += draw_seen(picture, result.seen, self._table)
+        if self._has_depth:
+            panels.insert(1, self._draw_depth(result))
+            legends.append(self._depth_legend(width))
+        if self._has_classes:
+            legend = self._class_legend(self._size[1])
+            cell = fill(legend, self._size) if len(panels) % self._columns else None
+            if cell is not None:
+                panels.append(cell)
+            else:
+                legends.append(self._class_legend(width))
+        if self._has_path:  # last: the other panels show the picture without it
+            self._draw_path(result, picture)
+        return compose(header, panels, legends)
+
+    def _draw_path(self, result: FrameResult, picture: np.ndarray) -> None:
         if result.scene.is_cut:
             self.path = CameraPath()
         if result.T_previous_current is not None:
             self.path.add(result.T_previous_current)
         draw_path(picture, self.path.points, self.path.T_world_camera, self._path_unit)
-        width = self._size[1] * (2 if self._beside else 1)
-        header = draw_header(width, self._title, _when(result.frame))
+
+    def _draw_depth(self, result: FrameResult) -> np.ndarray:
         depth = result.depth_at(self._size)
-        if depth is None or self.depth_range is None:
-            unknown = np.zeros_like(picture)
-            draw_note(unknown, NO_SCALE)
-            no_legend = np.zeros_like(draw_legend(width, DepthRange(1, 2), ""))
-            return compose(header, picture, unknown, no_legend)
-        if self._legend is None:
-            self._legend = draw_legend(width, self.depth_range, self._label)
-        return compose(header, picture, depth_to_colour(depth, self.depth_range), self._legend)
+        if depth is not None and self.depth_range is not None:
+            return depth_to_colour(depth, self.depth_range)
+        unknown = np.zeros((*self._size, 3), np.uint8)
+        draw_note(unknown, NO_SCALE)
+        return unknown
+
+    def _depth_legend(self, width: int) -> np.ndarray:
+        if self.depth_range is None:
+            return np.zeros_like(draw_legend(width, DepthRange(1, 2), ""))
+        if "depth" not in self._legends:
+            self._legends["depth"] = draw_legend(width, self.depth_range, self._label)
+        return self._legends["depth"]
+
+    def _class_legend(self, width: int) -> np.ndarray:
+        """Return the legend of all classes, so that it stays the same along the clip."""
+        name = f"classes {width}"
+        if name not in self._legends:
+            present = [entry.id for entry in self._table.evaluated]
+            self._legends[name] = draw_class_legend(self._table, present, width)
+        return self._legends[name]
 
 
-def picture_size(height: int, width: int) -> tuple[int, int]:
+def draw_seen(picture: np.ndarray, seen: Seen, table: ClassTable) -> list[np.ndarray]:
+    """Draw the segmentations of a frame: panoptic, instances, classes, those that there are.
+
+    Args:
+        picture: The frame, `H W 3`, of any size; each drawing is a new picture over it.
+        seen: What was seen.
+        table: The classes.
+    """
+    size, drawn = (picture.shape[0], picture.shape[1]), []
+    maps = seen.maps(size)
+    if seen.segments is not None:
+        drawn.append(draw_panoptic(picture, maps["panoptic"], seen.segments, table))
+    if seen.objects is not None:
+        drawn.append(draw_instances(picture, seen.instances(size), table))
+    if seen.label_ids is not None:
+        drawn.append(draw_semantic(picture, maps["semantic"], table))
+    return drawn
+
+
+def picture_size(height: int, width: int, num_panels: int = 2) -> tuple[int, int]:
     """Return the size (height, width) at which an image of this size is shown.
 
-    Small ones are enlarged by a whole number, so that text fits; very large ones are reduced.
+    Small ones are enlarged by a whole number, so that text fits; very large ones are reduced, the
+    more so where many panels make a frame.
     """
     whole = width if width >= height else 2 * width  # tall ones stand side by side
     times = max(1, -(-MIN_WIDTH // whole))
-    scale = min(times, MAX_SIDE / max(height, width))
+    most = MAX_SIDE if num_panels < _GRID_FROM else MAX_GRID_SIDE
+    scale = min(times, most / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def num_columns(size: tuple[int, int], num_panels: int) -> int:
+    """Return how many panels of a size stand side by side."""
+    height, width = size
+    if width >= height:
+        return 1 if num_panels < _GRID_FROM else 2
+    return min(num_panels, 3)
 
 
 def _emptying(items: list[T]) -> Iterator[T]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from unienc_core.inference.annotate import Annotator
+from unienc_core.inference.frame_output import DEPTH_AND_MOTION, Output
 from unienc_core.inference.frames import Frame, FrameSource
 from unienc_core.inference.metric import RunningScale
 from unienc_core.inference.outputs import Outputs
 from unienc_core.inference.predictor import Predictor
 from unienc_core.inference.results import FrameResult
 from unienc_core.inference.scene import Scene, SceneWatch
+from unienc_core.inference.seen import Seen
 from unienc_core.inference.span import WHOLE, Span
 from unienc_core.inference.stream import ahead
 from unienc_core.inference.timing import StageClock
+from unienc_core.inference.track_segments import SegmentTracker
+from unienc_core.segmentation import Segmentation
+from unienc_core.sentences import TASKS
 
 T = TypeVar("T")
 
@@ -56,6 +61,7 @@ def process_clip(
     outputs: Outputs,
     *,
     metric: RunningScale,
+    wanted: Collection[Output] = DEPTH_AND_MOTION,
     annotator: Annotator | None = None,
     span: Span = WHOLE,
     on_frame: Callable[[int], None] = lambda done: None,
@@ -71,6 +77,7 @@ def process_clip(
         predictor: Says what is in them; `step` and `reset` are called.
         outputs: Opened.
         metric: Gives the scale.
+        wanted: What the network shall say of each frame.
         annotator: Draws; None where no output wants pictures.
         span: Frames to take.
         on_frame: Told how many frames are done.
@@ -83,7 +90,8 @@ def process_clip(
             return threads.enter_context(closing(ahead(clock.working(name, stage))))
 
         seen = apart("decode", _look(source.frames(span), watch))
-        found = apart("compute", _compute(clock.waiting("compute", seen), predictor, metric))
+        results = _compute(clock.waiting("compute", seen), predictor, metric, wanted)
+        found = apart("compute", results)
         if annotator is not None:
             found = apart("draw", annotator.draw(clock.waiting("draw", found)))
         written = apart("encode", _write(clock.waiting("encode", found), outputs, summary))
@@ -103,15 +111,24 @@ def _look(frames: Iterable[Frame], watch: SceneWatch) -> Generator[tuple[Frame, 
 
 
 def _compute(
-    frames: Iterable[tuple[Frame, Scene]], predictor: Predictor, metric: RunningScale
+    frames: Iterable[tuple[Frame, Scene]],
+    predictor: Predictor,
+    metric: RunningScale,
+    wanted: Collection[Output],
 ) -> Generator[FrameResult]:
+    tracker = SegmentTracker(predictor.classes) if set(TASKS) & set(wanted) else None
     predictor.reset()
     for frame, scene in frames:
         if scene.is_start:
             predictor.reset()
-        output = predictor.step(frame.image)
+        output, seen = predictor.step(frame.image, wanted), None
         scale = metric.update(output, new_scene=scene.is_cut, has_content=not scene.is_black)
-        yield FrameResult(frame, output, scale, scene)
+        if tracker is not None:
+            if scene.is_cut:
+                tracker.reset()
+            seen = Seen.of(tracker.update(output.segmentation), output.size)
+            output = replace(output, segmentation=Segmentation())
+        yield FrameResult(frame, output, scale, scene, seen=seen)
     predictor.reset()
 
 

@@ -9,7 +9,7 @@ import torch
 
 from unienc_core.errors import UsageError
 from unienc_core.geometry.camera import resize_K
-from unienc_core.inference.predictor import FrameOutput
+from unienc_core.inference.frame_output import FrameOutput
 from unienc_core.metrics.scale import Scale, scale_factor
 
 SCALE_WINDOW = 25
@@ -86,6 +86,7 @@ class RunningScale:
         return self.factor
 
     def _from_plane(self, scale: Scale, output: FrameOutput) -> float | None:
+        assert output.disparity is not None  # whoever asks for metres asks for depth
         size = output.disparity.shape[0], output.disparity.shape[1]
         K = resize_K(self._K, self._size, size)
         return scale_factor(scale, output.depth_at(size), K)

@@ -233,12 +233,26 @@ def _arrow(box: np.ndarray, at: np.ndarray, forward: np.ndarray, length: float) 
 
 
 def compose(
-    header: np.ndarray, picture: np.ndarray, depth: np.ndarray, legend: np.ndarray
+    header: np.ndarray, pictures: Sequence[np.ndarray], legends: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Lay out a frame: header, the two pictures, legend.
+    """Lay out a frame: header, pictures, legends.
 
-    The pictures stand one above the other, or side by side where the strips are twice as wide
-    as a picture.
+    The pictures are of one size and stand in rows of as many as the header is wide; the last row
+    may have a gap.
     """
-    beside = header.shape[1] > picture.shape[1]
-    return np.concatenate([header, np.concatenate([picture, depth], int(beside)), legend])
+    columns = header.shape[1] // pictures[0].shape[1]
+    gap = np.full_like(pictures[0], BACKGROUND)
+    cells = [*pictures, *[gap] * (-len(pictures) % columns)]
+    rows = [np.concatenate(cells[i : i + columns], 1) for i in range(0, len(cells), columns)]
+    return np.concatenate([header, *rows, *legends])
+
+
+def fill(strip: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
+    """Centre a strip vertically on a picture of its width; None where it is too tall."""
+    height, width = size
+    if strip.shape[0] > height:
+        return None
+    picture = np.full((height, width, 3), BACKGROUND, np.uint8)
+    top = (height - strip.shape[0]) // 2
+    picture[top : top + strip.shape[0]] = strip
+    return picture

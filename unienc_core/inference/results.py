@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from unienc_core.class_tables import ClassTable, cityscapes_table
+from unienc_core.inference.frame_output import DEPTH_AND_MOTION, FrameOutput, Output
 from unienc_core.inference.frames import Frame, SourceInfo
-from unienc_core.inference.predictor import FrameOutput
 from unienc_core.inference.scene import Scene
+from unienc_core.inference.seen import Seen
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,16 @@ class ClipFacts:
         K: `3 3`, px of the source.
         unit: Unit of depth and translation: ``m``, or ``up to scale``.
         title: What made the predictions, for people.
+        outputs: What is predicted.
+        classes: What label ids mean.
     """
 
     info: SourceInfo
     K: np.ndarray
     unit: str
     title: str
+    outputs: tuple[Output, ...] = DEPTH_AND_MOTION
+    classes: ClassTable = field(default_factory=cityscapes_table)
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,11 @@ class FrameResult:
 
     Attributes:
         frame: The picture and its time.
-        output: As the network gives it.
+        output: As the network gives it, without its segmentation.
         scale: What its depth and translation are multiplied by; None where that is unknown.
         scene: What is new in it.
         picture: The annotated picture, `H W 3`, uint8, RGB, where somebody wants one.
+        seen: Its segmentation, with ids that last along the clip; None if none was asked for.
     """
 
     frame: Frame
@@ -46,16 +53,17 @@ class FrameResult:
     scale: float | None
     scene: Scene
     picture: np.ndarray | None = None
+    seen: Seen | None = None
 
     @cached_property
     def depth(self) -> np.ndarray | None:
-        """Depth at the frame's size, `H W`, float32; None where the scale is unknown."""
+        """Depth at the frame's size, `H W`, float32; None where it is unknown, or its scale is."""
         height, width = self.frame.image.shape[:2]
         return self.depth_at((height, width))
 
     def depth_at(self, size: tuple[int, int]) -> np.ndarray | None:
-        """Return depth at a size (height, width), float32; None where the scale is unknown."""
-        if self.scale is None:
+        """Return depth at a size (height, width), float32; None where it is unknown."""
+        if self.scale is None or self.output.disparity is None:
             return None
         return self.output.depth_at(size) * np.float32(self.scale)
 

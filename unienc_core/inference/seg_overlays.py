@@ -58,7 +58,7 @@ def panoptic_to_colour(
         `H W 3`, uint8, RGB.
     """
     ordered = _ordered(segments)
-    shades = _shades([segment.category_id for segment in ordered], table)
+    shades = _shades([(segment.category_id, segment.id) for segment in ordered], table)
     return _paint(_positions(ids, ordered), shades)
 
 
@@ -79,7 +79,7 @@ def draw_panoptic(
         table: Names and colours of the classes.
     """
     ordered = _ordered(segments)
-    shades = _shades([segment.category_id for segment in ordered], table)
+    shades = _shades([(segment.category_id, segment.id) for segment in ordered], table)
     places = _positions(ids, ordered)
     picture = _blend(image, _paint(places, shades))
     picture[_edges(places, _stroke(image.shape[1]))] = _EDGE
@@ -108,7 +108,7 @@ def draw_instances(
     """
     picture, stroke = image.copy(), _stroke(image.shape[1])
     ordered = sorted(instances, key=lambda one: -int(np.count_nonzero(one.mask)))
-    shades = [_readable(c) for c in _shades([one.label_id for one in ordered], table)]
+    shades = [_readable(c) for c in _shades([(one.label_id, one.id) for one in ordered], table)]
     plates = []
     for one, shade in zip(ordered, shades, strict=True):
         x, y, width, height = cv2.boundingRect(one.mask.astype(np.uint8))
@@ -227,13 +227,20 @@ def _paint(places: np.ndarray, shades: Sequence[Colour]) -> np.ndarray:
     return np.array([*shades, (0, 0, 0)], np.uint8)[places]
 
 
-def _shades(label_ids: Sequence[int], table: ClassTable) -> list[Colour]:
-    """Return the colour of each object: that of its class, varied for the second and further."""
+def _shades(objects: Sequence[tuple[int, int]], table: ClassTable) -> list[Colour]:
+    """Return the colour of each object, given its label id and id: that of its class, varied.
+
+    The number that an id of the Cityscapes convention holds decides the shade, so that an object
+    keeps its shade along a clip; among others it is the first, the second and so on of its class.
+    """
     seen: Counter[int] = Counter()
     shades = []
-    for label_id in label_ids:
+    for label_id, id_ in objects:
         red, green, blue = table.palette[label_id].tolist()
-        shades.append(_shade((red, green, blue), seen[label_id]))
+        number = id_ - table.first_id(label_id)
+        if not 0 <= number < table.instance_factor:
+            number = seen[label_id]
+        shades.append(_shade((red, green, blue), number))
         seen[label_id] += 1
     return shades
 

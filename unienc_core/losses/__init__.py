@@ -1,8 +1,18 @@
 """Loss terms and the objective that holds them."""
 
 from unienc_core.losses.balancing import Balancing
+from unienc_core.losses.masks import ClassTerm, MaskDice, MaskEntropy, QueryTextContrast
 from unienc_core.losses.objective import Objective
 from unienc_core.losses.photometric import Photometric
 from unienc_core.losses.smooth import Smooth
 
-__all__ = ["Balancing", "Objective", "Photometric", "Smooth"]
+__all__ = [
+    "Balancing",
+    "ClassTerm",
+    "MaskDice",
+    "MaskEntropy",
+    "Objective",
+    "Photometric",
+    "QueryTextContrast",
+    "Smooth",
+]

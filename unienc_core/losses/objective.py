@@ -42,10 +42,25 @@ class Objective(nn.Module):
             self.terms[name] = registry.build("term", kind, options=spec.options, where=where)
         self.balancing = build_balancing(preset.balancing, list(preset.terms))
 
-    def reads(self, stage_terms: Sequence[str]) -> set[str]:
-        """Return the batch and prediction keys behind these terms, synthesised ones resolved."""
-        keys = {key for name in stage_terms for key in self._term(name).requires}
-        return {source for key in keys for source in MADE_FROM.get(key, (key,))}
+    def reads(
+        self, stage_terms: Sequence[str], offered: Mapping[str, Collection[str]]
+    ) -> dict[str, set[str]]:
+        """Return the batch and prediction keys that these terms read of each stream.
+
+        Args:
+            stage_terms: Names of the terms.
+            offered: See `streams_of`. Of synthesised keys, what they are made from is returned.
+
+        Raises:
+            WiringError: See `streams_of`.
+        """
+        read: dict[str, set[str]] = {stream: set() for stream in offered}
+        for name in stage_terms:
+            keys = self._term(name).requires
+            sources = {source for key in keys for source in MADE_FROM.get(key, (key,))}
+            for stream in self.streams_of(name, offered):
+                read[stream] |= sources
+        return read
 
     def streams_of(self, name: str, offered: Mapping[str, Collection[str]]) -> list[str]:
         """Return the streams that a term runs on: its own list, or all that offer what it reads.

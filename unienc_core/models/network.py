@@ -94,6 +94,18 @@ class Network(nn.Module):
         """Return the number of parameters of each node, by its path (``encoders.main``)."""
         return {n.path: sum(p.numel() for p in n.module.parameters()) for n in self.wiring.nodes}
 
+    def drop_training_parts(self) -> tuple[str, ...]:
+        """Remove what only training runs, and return where it was: the beginnings of its names.
+
+        The network can then be used, but no longer trained.
+        """
+        dropped: list[str] = []
+        for node in self.wiring.nodes:
+            for part in node.module.training_parts:
+                setattr(node.module, part, None)
+                dropped.append(f"{node.path}.{part}.")
+        return tuple(dropped)
+
     def compile_nodes(self, preset: Preset) -> None:
         """From now on run the nodes that `preset` says so through `torch.compile`, in training.
 
@@ -120,11 +132,16 @@ class Network(nn.Module):
             WiringError: If a wanted key cannot be made, with the reason.
         """
         planner = Planner(self.wiring, training=self.training)
-        routes = {name: Route.of_batch(batch) for name, batch in streams.items()}
+        routes = _routes(streams)
         for name, keys in self._wanted(planner, routes, outputs).items():
             planner.mark(routes[name], keys)
         self._run(list(routes.values()), planner)
         return {name: route.predictions for name, route in routes.items()}
+
+    def possible(self, streams: Mapping[str, Batch]) -> dict[str, list[str]]:
+        """Return the keys that can be made of each stream now, in the order of making."""
+        planner = Planner(self.wiring, training=self.training)
+        return {name: planner.possible(route) for name, route in _routes(streams).items()}
 
     def encode(
         self, image: Tensor, values: Mapping[str, Any] | None = None
@@ -293,6 +310,10 @@ class Network(nn.Module):
             raise WiringError(f"{node.path} made {sorted(made)}, but promised {sorted(promised)}")
         if role == node.home:
             route.keep_predictions(node, made)
+
+
+def _routes(streams: Mapping[str, Batch]) -> dict[str, Route]:
+    return {name: Route.of_batch(batch) for name, batch in streams.items()}
 
 
 def _check_promise(node: WiredNode, made: FeaturePyramid, promised: PyramidSpec) -> None:

@@ -198,11 +198,12 @@ def _build_encoder(
     if module.pair_order == "temporal" and spec.view != "pair":
         raise WiringError(f"{where}: pair_order temporal is for an encoder with view: pair")
     stride = max(module.spec.strides)
-    if any(size % stride for size in preset.image_size):
-        raise WiringError(
-            f"image_size: {list(preset.image_size)} cannot be halved down to stride {stride} of "
-            f"encoder '{name}'; use multiples of {stride}"
-        )
+    for key, size in (("image_size", preset.image_size), ("eval_size", preset.eval_size)):
+        if size is not None and any(side % stride for side in size):
+            raise WiringError(
+                f"{key}: {list(size)} cannot be halved down to stride {stride} of encoder "
+                f"'{name}'; use multiples of {stride}"
+            )
     return WiredNode(name, "encoder", spec.view, spec.reads, module)
 
 

@@ -37,8 +37,9 @@ class TrainModule(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to descend and what to log (0-d, detached).
 
-        The network makes only what the stage's terms read, in the preset's precision; geometry
-        and losses run in float32, where a pixel coordinate of 600 still has its fractions.
+        The network makes of each stream only what the stage's terms read of it, in the preset's
+        precision; geometry and losses run in float32, where a pixel coordinate of 600 still has
+        its fractions.
         """
         values_by_stream: dict[str, dict[str, Any]] = {}
         signs: dict[str, Tensor] = {}
@@ -50,10 +51,13 @@ class TrainModule(nn.Module):
         return total, {**logs, **signs}
 
     def _predict(self, streams: Mapping[str, Batch], stage: StageSpec) -> dict[str, dict[str, Any]]:
-        wanted = self.objective.reads(stage.terms) & set(self.network.produces)
+        possible = self.network.possible(streams)
+        offered = {name: {*batch, *possible[name]} for name, batch in streams.items()}
+        read = self.objective.reads(stage.terms, offered)
+        wanted = {name: [k for k in keys if k in read[name]] for name, keys in possible.items()}
         device = next(self.network.parameters()).device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            predictions: dict[str, Predictions] = self.network(dict(streams), sorted(wanted))
+            predictions: dict[str, Predictions] = self.network(dict(streams), wanted)
         return {
             stream: {key: _float32(value) for key, value in of_stream.items()}
             for stream, of_stream in predictions.items()

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from unienc_core.data.labels import check_labels
 from unienc_core.errors import WiringError, nearest
 from unienc_core.losses.objective import Objective
 from unienc_core.models.network import Network
@@ -79,6 +80,8 @@ def check_stages(network: Network, objective: Objective, preset: Preset) -> None
     Raises:
         WiringError: Naming the stage and what does not fit.
     """
+    for name, stream in preset.streams.items():
+        check_labels(name, stream.kind, stream.labels)
     offered = {
         name: {*KIND_KEYS[stream.kind], *stream.labels, *network.produces}
         for name, stream in preset.streams.items()

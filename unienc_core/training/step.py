@@ -124,7 +124,12 @@ class StageStepper:
         seed = step_seed(self._seed, step, self._world.rank, draw)
         torch.manual_seed(seed)
         context = StepContext(
-            stage_step, self._stage.steps_per_ramp, seed, self._world.size, self._world.sum
+            stage_step,
+            self._stage.steps_per_ramp,
+            seed,
+            self._world.size,
+            self._world.sum,
+            self._world.rank,
         )
         total, found = module(to_device(streams, self._device), self._stage, context)
         if not total.requires_grad:

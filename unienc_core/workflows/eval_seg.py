@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from unienc_core.checkpoint import Checkpoint
 from unienc_core.class_tables import ClassTable, cityscapes_table, load_class_table
 from unienc_core.contracts import Progress, Reporter
 from unienc_core.errors import DataError, PartialError, UsageError
@@ -26,7 +27,12 @@ from unienc_core.workflows.seg_report import (
 )
 from unienc_core.workflows.seg_samples import METRICS, TASKS, ScoredImage, Task, total_scores
 from unienc_core.workflows.seg_sources import FolderSource, SegSource
-from unienc_core.workflows.seg_stores import STORE_KEYS, SegmentationPredictor, StoreSource
+from unienc_core.workflows.seg_stores import (
+    STORE_KEYS,
+    SegmentationPredictor,
+    StoreSource,
+    network_predictor,
+)
 from unienc_core.workflows.thresholds import check_thresholds, parse_thresholds
 
 __all__ = [
@@ -56,6 +62,7 @@ def eval_seg(
     allow_missing: bool = False,
     export: Path | None = None,
     plots: Path | None = None,
+    device: str = "auto",
     workers: int | None = None,
     force: bool = False,
     dry_run: bool = False,
@@ -73,12 +80,13 @@ def eval_seg(
         task: ``panoptic``, ``instance`` or ``semantic``.
         protocol: Whose rules: ``cityscapes``.
         classes: YAML table of the classes; see `load_class_table`. Default: those of the
-            predictor, else those of Cityscapes.
+            network, or those of Cityscapes for folders.
         absent: What a class counts that is neither true nor predicted: ``skip`` leaves it out of
             means, ``zero`` counts it as 0.
         allow_missing: Score the others where predictions are missing or belong to no picture.
         export: Folder for the predictions made on a store, in the official format of the task.
         plots: Folder for a confusion matrix and the worst pictures.
+        device: Where the network of the checkpoint runs.
         workers: Processes that score folders; None for one per core. The report does not depend
             on them.
         force: Replace pictures and exported files that exist.
@@ -113,7 +121,9 @@ def eval_seg(
     if predictions is None and ground_truth is None:
         if export is not None:
             check_export(export, force)
-        return _eval_store(request, store or DEFAULT_STORE, checkpoint, predictor)
+        return _eval_store(
+            request, store or DEFAULT_STORE, checkpoint, predictor, classes is None, device
+        )
     if store is not None or checkpoint is not None or predictor is not None:
         raise UsageError("give a store and perhaps its checkpoint, or two folders, not both")
     if predictions is None or ground_truth is None:
@@ -159,17 +169,20 @@ def _eval_store(
     store: Path,
     checkpoint: Path | None,
     predictor: SegmentationPredictor | None,
+    with_own_classes: bool,
+    device: str,
 ) -> dict[str, Any]:
     with closing(open_scored(store, request.reporter, STORE_KEYS)) as opened:
         opened.require(STORE_KEYS)
+        found: Checkpoint | None = None
         if predictor is None:
             found = open_scorer(checkpoint, request.reporter)
-            raise UsageError(
-                f"{found.path}: the network of this checkpoint has no segmentation head"
-            )
+            predictor = network_predictor(found, request.task, device)
+            if with_own_classes:
+                request = replace(request, table=predictor.classes)
         export = None if request.export is None else SegExport(request.export, request.table)
         source = StoreSource(opened, predictor, request.task, request.table, export)
-        return _score(request, source, store_origin(None, opened))
+        return _score(request, source, store_origin(found, opened))
 
 
 def _eval_folders(request: _Request, predictions: Path, ground_truth: Path) -> dict[str, Any]:

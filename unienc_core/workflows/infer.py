@@ -14,6 +14,7 @@ from unienc_core.contracts import Progress, Reporter
 from unienc_core.errors import DataError, Interrupted, VideoError
 from unienc_core.inference.annotate import Annotator
 from unienc_core.inference.clip import process_clip
+from unienc_core.inference.frame_output import Output
 from unienc_core.inference.frames import FrameSource
 from unienc_core.inference.metric import RunningScale, refuse_ground_truth
 from unienc_core.inference.outputs import Outputs
@@ -23,7 +24,14 @@ from unienc_core.inference.sinks import sink_class
 from unienc_core.inference.span import Span, parse_moment
 from unienc_core.metrics.scale import Scale, parse_scale
 from unienc_core.workflows.infer_inputs import Reading, is_single, parse_fps
-from unienc_core.workflows.infer_jobs import Job, check_outputs, parse_sinks, probe
+from unienc_core.workflows.infer_jobs import (
+    Job,
+    check_outputs,
+    choose_outputs,
+    parse_outputs,
+    parse_sinks,
+    probe,
+)
 from unienc_core.workflows.infer_report import (
     describe_clip,
     describe_job,
@@ -47,6 +55,8 @@ class VideoRequest:
 
     Attributes:
         sinks: ``mp4,png16,npz,h5,jsonl`` or some of them; None for ``mp4``.
+        outputs: ``depth,motion,semantic,instance,panoptic`` or some of them, which alone are
+            computed; None for all that the network can say.
         start: First moment: a frame number, or a time (``12.5s``, ``1:30``); None for the start.
         stop: The moment before which to stop; None for the end.
         stride: Every how many frames one is taken; motion is between frames that are taken.
@@ -60,6 +70,7 @@ class VideoRequest:
     """
 
     sinks: str | None = None
+    outputs: str | None = None
     start: str | None = None
     stop: str | None = None
     stride: int = 1
@@ -81,7 +92,7 @@ def infer_video(
     dry_run: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Annotate videos with depth and the camera's path.
+    """Annotate videos with depth, the camera's path and segmentations.
 
     Every frame that decodes gives one frame, at its exact time. What cannot be decoded is
     counted; a video that cannot be read does not stop the others.
@@ -99,7 +110,7 @@ def infer_video(
         reporter: Takes progress and remarks.
 
     Returns:
-        ``{checkpoint, preset, step, device, dry_run, videos, failures, seconds}``.
+        ``{checkpoint, preset, step, device, predictions, dry_run, videos, failures, seconds}``.
 
     Raises:
         UsageError: If the request makes no sense, an output exists already, or there is no
@@ -126,7 +137,9 @@ def infer_video(
             raise VideoError("; ".join(failure["error"] for failure in failures))
         check_outputs(jobs, force)
         found = find_checkpoint(checkpoint, say=reporter.say)
-        run = _Run(plan, found, predictor_from(found, device), reporter)
+        predictor = predictor_from(found, device)
+        predictions = choose_outputs(plan.outputs, predictor, plan.sinks, plan.scale)
+        run = _Run(plan, found, predictor, predictions, reporter)
         videos: list[dict[str, Any]] = []
         for job in jobs:
             try:
@@ -140,6 +153,7 @@ def infer_video(
         "preset": found.preset.name,
         "step": found.step,
         "device": str(run.predictor.device),
+        "predictions": list(run.predictions),
         "dry_run": dry_run,
         "videos": videos,
         "failures": failures,
@@ -155,6 +169,7 @@ class _Plan:
 
     request: VideoRequest
     sinks: list[str]
+    outputs: list[Output] | None
     reading: Reading
     span: Span
     scale: Scale | None
@@ -175,7 +190,8 @@ class _Plan:
         scale = None if request.scale is None else parse_scale(request.scale)
         refuse_ground_truth(scale)
         reading = Reading(request.drive, parse_fps(request.fps))
-        return cls(request, parse_sinks(request.sinks), reading, span, scale)
+        sinks, outputs = parse_sinks(request.sinks), parse_outputs(request.outputs)
+        return cls(request, sinks, outputs, reading, span, scale)
 
 
 @dataclass(frozen=True)
@@ -185,6 +201,7 @@ class _Run:
     plan: _Plan
     checkpoint: Checkpoint
     predictor: Predictor
+    predictions: tuple[Output, ...]
     reporter: Reporter
 
     def inspect(self, job: Job) -> dict[str, Any]:
@@ -199,7 +216,8 @@ class _Run:
         began, camera, info = time.monotonic(), self._camera(job), job.info
         metric = RunningScale(self.plan.scale, camera.K, (info.height, info.width))
         title = f"unienc  {self.predictor.preset.name}"
-        facts = ClipFacts(info, camera.K, metric.unit, title)
+        classes = self.predictor.classes
+        facts = ClipFacts(info, camera.K, metric.unit, title, self.predictions, classes)
         sinks = [sink_class(n, info.is_still)(path, facts) for n, path in job.outputs.items()]
         outputs, annotator = Outputs(sinks), Annotator(facts)
         if info.has_audio:
@@ -212,6 +230,7 @@ class _Run:
                         self.predictor,
                         outputs,
                         metric=metric,
+                        wanted=self.predictions,
                         annotator=annotator if outputs.needs_picture else None,
                         span=self.plan.span,
                         on_frame=lambda done: self._progress(job, done),

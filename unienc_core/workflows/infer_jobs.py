@@ -9,9 +9,12 @@ from pathlib import Path
 
 from unienc_core.errors import DataError, UsageError, nearest
 from unienc_core.files import check_writable
+from unienc_core.inference.frame_output import OUTPUTS, Output, check_able
 from unienc_core.inference.frames import FrameSource, SourceInfo
+from unienc_core.inference.predictor import Predictor
 from unienc_core.inference.sinks import DEFAULT_SINK, SINKS, sink_class
 from unienc_core.inference.sinks.base import check_ours
+from unienc_core.metrics.scale import Scale
 from unienc_core.workflows.infer_inputs import Input, OnFailure, Reading, expand
 from unienc_core.workflows.intrinsics import CameraRequest, Intrinsics, choose_intrinsics
 
@@ -47,6 +50,42 @@ def parse_sinks(text: str | None) -> list[str]:
             hint = nearest(name, list(SINKS))
             raise UsageError(f"--sink '{name}': none of {', '.join(SINKS)}{hint}")
     return list(dict.fromkeys(names))
+
+
+def parse_outputs(text: str | None) -> list[Output] | None:
+    """Read names of outputs with commas between them, in their own order; None for all there are.
+
+    Raises:
+        UsageError: On a name that is not known.
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in OUTPUTS:
+            hint = nearest(name, list(OUTPUTS))
+            raise UsageError(f"--outputs '{name}': none of {', '.join(OUTPUTS)}{hint}")
+    return [output for output in OUTPUTS if output in names]
+
+
+def choose_outputs(
+    wanted: Sequence[Output] | None,
+    predictor: Predictor,
+    sinks: Sequence[str],
+    scale: Scale | None,
+) -> tuple[Output, ...]:
+    """Return what a network shall say of each frame: what is wanted, or all that it can.
+
+    Raises:
+        UsageError: If it cannot, or a sink or a scale needs depth and there is none.
+    """
+    outputs = predictor.outputs if wanted is None else tuple(wanted)
+    check_able(outputs, predictor.outputs, predictor.preset.name)
+    if "depth" not in outputs:
+        for what, is_wanted in (("--sink png16", "png16" in sinks), ("--scale", scale is not None)):
+            if is_wanted:
+                raise UsageError(f"{what} is about depth, but the outputs are {', '.join(outputs)}")
+    return outputs
 
 
 def probe(

@@ -141,8 +141,9 @@ def format_report(report: Mapping[str, Any]) -> str:
             continue
         speed = video["frames_out"] / max(video["seconds"], 1e-9)
         busy = ", ".join(f"{k} {v['share']:.0%}" for k, v in video["timing"].items())
+        depth = f", depth {video['depth_unit']}" if "depth" in report["predictions"] else ""
         lines.append(
-            f"{places}: {video['frames_out']} frames at {video['rate']} a second, depth "
-            f"{video['depth_unit']}, {speed:.1f} frames/s (busy: {busy})"
+            f"{places}: {video['frames_out']} frames at {video['rate']} a second{depth}, "
+            f"{speed:.1f} frames/s (busy: {busy})"
         )
     return "\n".join(lines)

@@ -94,7 +94,7 @@ class Panels:
         count = min(SAMPLES, len(stored))
         chosen = [(2 * i + 1) * len(stored) // (2 * count) for i in range(count)]
         batch = default_collate([stored.item(0, index) for index in chosen])
-        names = [self._data.item_name(self._stream, index) for index in chosen]
+        names = [stream.item_name(index) for index in chosen]
         return ["/".join(name.split("/")[-2:]) for name in names], batch
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from unienc_core.checkpoint import Checkpoint
 from unienc_core.class_tables import ClassTable
 from unienc_core.data.keys import LABEL_ID
 from unienc_core.data.store import Store
@@ -24,14 +26,19 @@ from unienc_core.workflows.seg_samples import (
     score_sample,
 )
 
+if TYPE_CHECKING:
+    from unienc_core.inference.predictor import Predictor
+
 STORE_KEYS = ("image", "semantic", "instance")
 
 
 class SegmentationPredictor(Protocol):
     """Segments pictures."""
 
-    classes: ClassTable
-    """What its label ids mean."""
+    @property
+    def classes(self) -> ClassTable:
+        """What its label ids mean."""
+        ...
 
     def segment(self, image: np.ndarray) -> Segmentation:
         """Segment a picture.
@@ -43,6 +50,40 @@ class SegmentationPredictor(Protocol):
             The three tasks, or those that it can, of that size.
         """
         ...
+
+
+@dataclass(frozen=True)
+class _ForOneTask:
+    """A network that is asked for no more than what is scored."""
+
+    network: Predictor
+    task: Task
+
+    @property
+    def classes(self) -> ClassTable:
+        return self.network.classes
+
+    def segment(self, image: np.ndarray) -> Segmentation:
+        return self.network.segment(image, (self.task,))
+
+
+def network_predictor(
+    checkpoint: Checkpoint, task: Task, device: str = "auto"
+) -> SegmentationPredictor:
+    """Return the network of a checkpoint, for one task.
+
+    Raises:
+        UsageError: If it does not segment, or there is no such device.
+        CheckpointError: If it is damaged.
+    """
+    from unienc_core.inference.predictor import predictor_from  # folders need no network
+
+    network = predictor_from(checkpoint, device)
+    if task not in network.outputs:
+        raise UsageError(
+            f"{checkpoint.path}: the network of this checkpoint has no segmentation head"
+        )
+    return _ForOneTask(network, task)
 
 
 class StoreSource:

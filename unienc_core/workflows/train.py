@@ -111,6 +111,8 @@ def train(
         spare = spare_workers(place, world.local_size) if workers is None else workers
         pinned = place.type == "cuda"
         data = TrainingData(preset, stores, seed, spare, world=world, pin_memory=pinned)
+        for line in data.summary():
+            reporter.say(line)
         begun = init_digest(started) if started else None
         identity = RunIdentity(preset, seed, data.digests, _digest(weights), begun)
         world.require_same(json.dumps(identity.record()), "a preset, seed or data")

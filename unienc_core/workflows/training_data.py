@@ -10,18 +10,23 @@ import torch
 
 from unienc_core.contracts import Batch
 from unienc_core.data.dataset import TripletDataset
+from unienc_core.data.label_dataset import LabelDataset
 from unienc_core.data.loader import StepLoader
-from unienc_core.data.sampler import item_index
 from unienc_core.data.store import Store, resolve_store
-from unienc_core.errors import DataError
+from unienc_core.data.stream_dataset import StreamDataset
+from unienc_core.errors import DataError, WiringError
 from unienc_core.geometry.camera import resize_K
 from unienc_core.machine import available_cores
 from unienc_core.presets import Preset
 from unienc_core.training.distributed import World
 
+DATASETS: dict[str, type[StreamDataset]] = {
+    dataset.kind: dataset for dataset in (TripletDataset, LabelDataset)
+}
+
 
 class TrainingData:
-    """The streams of a preset over opened stores.
+    """The streams of a preset over opened stores, each over those that hold what it needs.
 
     Args:
         preset: Its streams, image size and steps.
@@ -33,11 +38,11 @@ class TrainingData:
 
     Attributes:
         digests: SHA-256 of each store's manifest.
-        K: Mean intrinsics of all drives, `3 3`, at the preset's image size.
+        K: Mean intrinsics of all drives that a stream uses, `3 3`, at the preset's image size.
         datasets: The stream of each name.
 
     Raises:
-        DataError: If a store is missing, damaged, or lacks what a stream asks for.
+        DataError: If a store is missing or damaged, or none holds what a stream asks for.
         UsageError: If a batch does not divide among the processes.
     """
 
@@ -55,13 +60,11 @@ class TrainingData:
             raise DataError("no store to train on; make one with 'unienc prepare-data'")
         opened = [Store(resolve_store(path, "train")) for path in stores]
         self.digests = tuple(store.digest for store in opened)
-        self.K = _mean_intrinsics(opened, preset.image_size)
         self._end = preset.total_steps * preset.optimizer.accumulate
-        self._seed = seed
-        self.datasets = {
-            name: TripletDataset(opened, spec, preset.image_size, seed=seed, name=name)
-            for name, spec in preset.streams.items()
-        }
+        self.datasets = {name: _dataset(preset, name, opened, seed) for name in preset.streams}
+        self._unused = [s for s in opened if not any(s in d.stores for d in self.datasets.values())]
+        used = [store for store in opened if store not in self._unused]
+        self.K = _mean_intrinsics(used, preset.image_size)
         world = world or World()
         self._loaders = {
             name: StepLoader(
@@ -83,25 +86,30 @@ class TrainingData:
     def describe(self, draw: int) -> str:
         """Name the items of a draw: stream, drive and frame."""
         return "; ".join(
-            f"{name}: " + ", ".join(self._item_name(name, draw, i) for i in range(data.batch_size))
+            f"{name}: " + ", ".join(data.describe(draw, i) for i in range(data.batch_size))
             for name, data in self.datasets.items()
         )
 
-    def _item_name(self, stream: str, draw: int, slot: int) -> str:
-        data = self.datasets[stream]
-        return self.item_name(
-            stream, item_index(self._seed, stream, draw, slot, data.batch_size, len(data))
-        )
+    def summary(self) -> list[str]:
+        """Say which stores each stream uses, for people; nothing where there is but one store."""
+        counts = [len(data.stores) for data in self.datasets.values()]
+        if not self._unused and max(counts) == 1 == len(self.digests):
+            return []
+        lines = [
+            f"stream {name}: {len(data):,} items of {', '.join(str(s.path) for s in data.stores)}"
+            for name, data in self.datasets.items()
+        ]
+        return [*lines, *(f"{store.path}: no stream uses this store" for store in self._unused)]
 
-    def item_name(self, stream: str, index: int) -> str:
-        """Name an item of a stream, of all items in their stored order."""
-        for store in self.datasets[stream].stores:
-            triplets = store.triplets()
-            if index < len(triplets):
-                drive, target = triplets[index]
-                return f"{store.path}/{store.drives[drive].name} frame {target}"
-            index -= len(triplets)
-        raise IndexError(index)
+
+def _dataset(preset: Preset, name: str, stores: Sequence[Store], seed: int) -> StreamDataset:
+    spec = preset.streams[name]
+    if spec.kind not in DATASETS:
+        raise WiringError(
+            f"streams.{name}.kind: nothing loads {spec.kind}, expected {' or '.join(DATASETS)}"
+        )
+    make = DATASETS[spec.kind]
+    return make(stores, spec, preset.image_size, seed=seed, name=name, classes=preset.classes)
 
 
 def _mean_intrinsics(stores: Sequence[Store], image_size: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 
 from unienc_core.inference.results import FrameResult
 from unienc_core.inference.sinks.base import Sink
-from unienc_core.inference.sinks.npz import NO_POSE
+from unienc_core.inference.sinks.npz import frame_arrays
+from unienc_core.sentences import TASKS
 
 FLUSH_FRAMES = 8
 """A kill loses this many frames at most."""
@@ -26,8 +27,11 @@ class Hdf5Sink(Sink):
 
     ``depth`` (`n H W`, float32, the clip's size and unit), ``disparity`` (`n h w`, float32),
     ``T_previous_current`` (`n 4 4`), ``scale``, ``time`` (`n`, float64), ``index``, ``pts``,
-    ``lost_before`` (`n`, int64), ``cut``, ``black`` (`n`, bool). Attributes: ``unit``, ``K``,
-    ``rate``, ``time_base``, ``source``.
+    ``lost_before`` (`n`, int64), ``cut``, ``black`` (`n`, bool). Of segmentations, where asked for:
+    ``panoptic`` and ``instance`` (`n H W`, int32, ids, 0 where there is none) and ``semantic``
+    (`n H W`, uint8, label ids), with the attributes ``classes`` (names by label id, as JSON) and
+    ``instance_factor``: an id of at least that is label id x factor + number. Attributes: ``unit``,
+    ``K``, ``rate``, ``time_base``, ``source``.
 
     The file is written in HDF5's single-writer mode: others can follow it with
     ``h5py.File(path, "r", swmr=True)``, and a file left by a kill opens in the same way.
@@ -51,6 +55,12 @@ class Hdf5Sink(Sink):
             time_base=str(info.time_base),
             source=json.dumps(str(info.path)),  # names need not be text
         )
+        if set(TASKS) & set(self.facts.outputs):
+            table = self.facts.classes
+            names = {entry.id: entry.name for entry in table.classes}
+            self._file.attrs.update(
+                classes=json.dumps(names), instance_factor=table.instance_factor
+            )
 
     def write(self, result: FrameResult) -> None:
         """Append the frame's arrays."""
@@ -90,14 +100,8 @@ class Hdf5Sink(Sink):
             self._reserved = end
 
     def _values(self, result: FrameResult) -> dict[str, Any]:
-        frame, info, motion = result.frame, self.facts.info, result.T_previous_current
-        depth = result.depth_at((info.height, info.width))
-        if depth is None:
-            depth = np.full((info.height, info.width), np.nan, np.float32)
-        return {
-            "depth": depth,
-            "disparity": result.output.disparity,
-            "T_previous_current": NO_POSE if motion is None else motion,
+        frame, info = result.frame, self.facts.info
+        return frame_arrays(result, (info.height, info.width)) | {
             "scale": np.float64(np.nan if result.scale is None else result.scale),
             "time": np.float64(frame.time),
             "index": np.int64(frame.index),

@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 
 from unienc_core.inference.results import FrameResult
+from unienc_core.inference.rle import encode_map, encode_mask
+from unienc_core.inference.seen import Seen, SeenObject
 from unienc_core.inference.sinks.base import Sink
 
 PERCENTILES = (5, 25, 50, 75, 95)
 
 
 class JsonlSink(Sink):
-    """Writes each line at once, so that a reader can follow and a kill loses none."""
+    """Writes each line at once, so that a reader can follow and a kill loses none.
+
+    Of segmentations, where asked for, a line holds ``segments`` (panoptic), ``instances`` and
+    ``classes`` (semantic): lists with label id, name, area, the mask as COCO's RLE, and what else
+    there is of ``id`` (which lasts along the clip), ``score`` and ``bbox`` (x, y, width, height).
+    """
 
     suffix = ".jsonl"
     _file: FileIO | None = None
@@ -38,6 +45,7 @@ class JsonlSink(Sink):
 
     def _line(self, result: FrameResult) -> dict[str, Any]:
         frame, motion = result.frame, result.T_previous_current
+        seen = {} if result.seen is None else self._seen(result.seen)
         return {
             "index": frame.index,
             "pts": frame.pts,
@@ -51,12 +59,52 @@ class JsonlSink(Sink):
             "damaged": frame.is_damaged,
             "cut": result.scene.is_cut,
             "black": result.scene.is_black,
+            **seen,
+        }
+
+    def _seen(self, seen: Seen) -> dict[str, Any]:
+        """Return what the line says of segmentations."""
+        made: dict[str, Any] = {}
+        if seen.panoptic_ids is not None and seen.segments is not None:
+            masks = encode_map(seen.panoptic_ids)
+            made["segments"] = [
+                {"id": s.id, **self._region(s.category_id, s.area, masks[s.id], seen.size)}
+                for s in seen.segments
+            ]
+        if seen.objects is not None:
+            made["instances"] = [self._instance(one, seen.size) for one in seen.objects]
+        if seen.label_ids is not None:
+            areas = np.bincount(seen.label_ids.reshape(-1)).tolist()
+            made["classes"] = [
+                self._region(label, areas[label], mask, seen.size)
+                for label, mask in encode_map(seen.label_ids).items()
+            ]
+        return made
+
+    def _instance(self, one: SeenObject, size: tuple[int, int]) -> dict[str, Any]:
+        (top, left), (height, width) = one.corner, one.mask.shape
+        area, mask = int(np.count_nonzero(one.mask)), encode_mask(one.full_mask(size))
+        return {
+            "id": one.id,
+            "score": round(one.score, 4),
+            "bbox": [left, top, width, height],
+            **self._region(one.label_id, area, mask, size),
+        }
+
+    def _region(self, label: int, area: int, counts: str, size: tuple[int, int]) -> dict[str, Any]:
+        return {
+            "label_id": label,
+            "class": self.facts.classes.by_id[label].name,
+            "area": area,
+            "mask": {"size": list(size), "counts": counts},
         }
 
 
 def _percentiles(result: FrameResult) -> dict[str, float] | None:
-    shape = result.output.disparity.shape
-    depth = result.depth_at((shape[0], shape[1]))
+    disparity = result.output.disparity
+    if disparity is None:
+        return None
+    depth = result.depth_at((disparity.shape[0], disparity.shape[1]))
     if depth is None:
         return None
     values = np.percentile(depth, PERCENTILES)
