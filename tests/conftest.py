@@ -34,6 +34,8 @@ _SMALL_HEADS = {
     "transdssl": {"width": "8", "hidden": "8"},
     "multi_scale": {"widths": "[8, 8, 8, 8]", "squeeze": "8"},
     "single_scale": {"squeeze": "8"},
+    "scene_flow": {"squeeze": "8"},
+    "motion_mask": {"squeeze": "8"},
     "masks": {
         "width": "16",
         "heads": "2",

@@ -26,8 +26,9 @@ Batch = dict[str, Any]
 Value = Tensor | list[Tensor]
 Predictions = dict[str, Value]
 
-View = Literal["frame", "pair", "sequence"]
-"""What a node sees: one frame; each (source, target) pair, target last; a sequence of N frames."""
+View = Literal["frame", "pair", "triple", "sequence"]
+"""What a node sees: one frame; each (source, target) pair, target last; a target between its two
+sources, in order of time; a sequence of N frames."""
 
 PairOrder = Literal["target_last", "temporal"]
 """How a pair is shown inside a node: (source, target), or (earlier, later)."""
@@ -97,23 +98,29 @@ def concat_pyramids(pyramids: Sequence[FeaturePyramid]) -> FeaturePyramid:
 
 @dataclass
 class NodeInputs:
-    """What the network hands to a neck or head. `M` is B for frames, B*S for pairs, B*N else.
+    """What the network hands to a neck or head.
+
+    `M` is B for frames and triples, B*S for pairs, B*N else.
 
     Attributes:
         pyramids: One per entry of `reads`, in that order. A pair node that reads a frame encoder
             gets (source, target) concatenated along channels, target last.
-        images: `M 3 H W`, or `M 6 H W` for pairs (source, target): what the encoder saw, before
-            its own normalisation.
+        images: `M 3 H W`, `M 6 H W` for pairs (source, target), or `M 9 H W` for triples (earlier
+            source, target, later source): what the encoder saw, before its own normalisation.
         values: The keys that the node declared in `requires` and, in training, `train_requires`.
             For a pair node, what other nodes predict comes with first axis B*S (a frame's values
-            repeated for each source); keys of the batch come as they lie there.
+            repeated for each source); keys of the batch come as they lie there. For a triple node,
+            what is said of each source comes as `B 2 ...`.
         batch_size: B, so that a sequence node can fold `M` back.
+        training: Whether `train_produces` are wanted: in training, and of frozen nodes, too, which
+            run in evaluation mode then.
     """
 
     pyramids: list[FeaturePyramid]
     images: Tensor
     values: Mapping[str, Any]
     batch_size: int
+    training: bool = False
 
 
 class Node(nn.Module):
@@ -139,7 +146,7 @@ class Encoder(Node):
 
     Attributes:
         spec: Strides and channels of its levels.
-        in_channels: Channels of the image it takes (3, or 6 for a pair).
+        in_channels: Channels of the image it takes (3, 6 for a pair, 9 for a triple).
         pretrained: Whether its weights came from pretraining (then the backbone rate applies).
         pair_order: In which order an encoder of pairs is given the two images.
     """
@@ -172,7 +179,8 @@ class Neck(Node):
 class Head(Node):
     """Pyramids to predictions.
 
-    First axis `M` for frames and pairs (the network folds B*S to B, S), `B` for sequences.
+    First axis `M` for frames and pairs (the network folds B*S to B, S), `B` for sequences. What a
+    head of triples says of each source it gives as `B 2 ...`, in the order of the batch.
     """
 
     def forward(self, inputs: NodeInputs) -> Predictions:

@@ -21,6 +21,12 @@ from pydantic import (
 from unienc_core.class_tables import ClassTable, ClassTableSpec, cityscapes_table
 from unienc_core.errors import nearest
 
+Warp = Literal["ego", "complete", "final"]
+"""Which points are projected into a source: T P, P + F_C or P + F_F."""
+
+Compose = Literal["add_independent", "rotate_independent"]
+"""How the final flow F_F is put together: F_R + M F_D, or T (P + M F_D) - P as some code has it."""
+
 
 class Spec(BaseModel):
     """Base of all preset parts: frozen, and every key must be known."""
@@ -38,7 +44,7 @@ class NodeSpec(Spec):
 
     type: str
     reads: tuple[str, ...] = Field(min_length=1)
-    view: Literal["frame", "pair", "sequence"] = "frame"
+    view: Literal["frame", "pair", "triple", "sequence"] = "frame"
     options: dict[str, Any] = Field(default_factory=dict)
     checkpointing: bool = False
     compile: bool = False
@@ -183,16 +189,26 @@ class ScheduleSpec(Spec):
 
 
 class StageSpec(Spec):
-    """A stage: how long, what moves, which terms are on, how views are warped."""
+    """A stage: how long, what moves, which terms are on, how views are warped.
+
+    `compose`: how the flow of `warp: final` is put together.
+    """
 
     name: str
     steps: int = Field(gt=0)
     trains: tuple[str, ...] = ("*",)
     terms: tuple[str, ...]
-    warp: Literal["ego", "complete", "final"] = "ego"
+    warp: Warp = "ego"
+    compose: Compose = "add_independent"
     lr: float | None = Field(default=None, gt=0)
     schedule: ScheduleSpec = ScheduleSpec()
     steps_per_ramp: int = Field(default=8000, gt=0)
+
+    @model_validator(mode="after")
+    def _composes_final_flow_only(self) -> StageSpec:
+        if self.compose != "add_independent" and self.warp != "final":
+            raise ValueError(f"compose is for warp: final, this stage has warp: {self.warp}")
+        return self
 
 
 class Preset(Spec):

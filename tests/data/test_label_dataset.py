@@ -286,6 +286,13 @@ def test_training_ids_are_those_of_the_table(images, tmp_path):
     np.testing.assert_array_equal(TABLE.train_ids, id_to_train_id())
 
 
+def test_a_table_of_other_ids_is_refused_before_it_teaches_nothing(images):
+    table = ClassTable("rooms", (ClassEntry(1, "wall", (9, 0, 0), "all"),))
+    with pytest.raises(DataError, match=r"holds the ids .*26.* evaluated class of 'rooms'"):
+        LabelDataset(Store(images), stream(labels=MASKS), SIZE, classes=table)
+    LabelDataset(Store(images), stream(labels=("instance_ids",)), SIZE, classes=table)
+
+
 def test_stores_of_training_ids_mean_the_same(images, tmp_path):
     frames = [cars(n) for n in range(3)]
     keys = standard_keys(*frames[0])

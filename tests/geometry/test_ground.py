@@ -177,7 +177,7 @@ def test_the_unit_of_depth_does_not_matter(unit):
     assert torch.equal(scaled.inlier_share, plain.inlier_share)
 
 
-def test_both_kinds_of_tolerance_by_hand():
+def test_the_tolerance_by_hand():
     """Three of ten columns lie 4% of the camera's height above the road: 0.064 m at 1.6 m."""
     points = plane_points(up(), 1.6)
     raised = torch.arange(W) % 10 < 3
@@ -191,18 +191,6 @@ def test_both_kinds_of_tolerance_by_hand():
     assert share(tolerance=0.05) == 1.0
     assert share(tolerance=0.02) == pytest.approx(low)
     assert share(height=16, tolerance=0.02) == pytest.approx(low)
-    assert share(tolerance=0.03, tolerance_kind="absolute") == pytest.approx(low)
-    assert share(height=0.16, tolerance=0.03, tolerance_kind="absolute") == 1.0
-
-
-def test_the_distance_of_an_absolute_tolerance_is_that_from_the_plane():
-    points = plane_points(up(3, 2), 2.0)
-    lifted = points + 0.05 * up(3, 2)[None, :, None, None]
-    half = torch.arange(H) % 2 == 0
-    points[..., half, :] = lifted[..., half, :]
-    for tolerance, all_on in ((0.06, True), (0.02, False)):
-        found = fit_ground_plane(points, tolerance=tolerance, tolerance_kind="absolute")
-        assert (found.inlier_share.item() == 1.0) is all_on
 
 
 def not_ground() -> dict[str, torch.Tensor]:
@@ -300,7 +288,6 @@ def test_wrong_requests_are_named():
         ({"num_hypotheses": 0}, "num_hypotheses"),
         ({"tolerance": -1.0}, "tolerance"),
         ({"tolerance": math.nan}, "tolerance"),
-        ({"tolerance_kind": "metric"}, "tolerance_kind"),
     ):
         with pytest.raises(UsageError, match=word):
             fit_ground_plane(points, **options)

@@ -213,6 +213,23 @@ def test_wiring_can_be_checked_from_keys_alone():
         objective.streams_of("smooth", {"labels": {"image"}})
 
 
+def test_what_the_photometric_term_reads_follows_the_warp():
+    objective = Objective(preset({"photometric": {"options": {"automask": False}}}))
+    shared = {"target_image", "source_images", "K", "disparity_scales"}
+    flow, mask = "complete_flow_scales", "motion_logits_scales"
+    offered = {"triplets": {*shared, "T_source_target", flow, mask, "motion_mask"}}
+    expected = {
+        "ego": {*shared, "T_source_target"},
+        "complete": {*shared, flow},
+        "final": {*shared, "T_source_target", flow, mask},
+    }
+    for warp, keys in expected.items():
+        assert objective.reads(["photometric"], offered, warp)["triplets"] == keys
+    with pytest.raises(WiringError, match="'triplets' lacks motion_logits_scales; add a head"):
+        objective.streams_of("photometric", {"triplets": expected["final"] - {mask}}, "final")
+    assert objective.requires(["photometric"]) == {"target_image", "warped_scales"}
+
+
 def test_faults_of_a_preset_are_one_line_with_the_place():
     with pytest.raises(PresetError, match=r"terms.a: unknown term type 'photometrik' \(did you"):
         Objective(preset({"a": {"type": "photometrik"}}))

@@ -7,9 +7,10 @@ from analytic_scenes import F64, plane_values
 
 from unienc_core.contracts import StepContext
 from unienc_core.geometry import camera, se3
+from unienc_core.geometry.warp import warp_ego
 from unienc_core.losses.photometric import TIE_NOISE, Photometric
 from unienc_core.presets import DepthSpec
-from unienc_core.view_synthesis import synthesise, warp_ego
+from unienc_core.view_synthesis import synthesise
 
 
 def scene_values(**changes):

@@ -6,8 +6,9 @@ from analytic_scenes import plane_values
 
 from unienc_core.errors import ShapeError, WiringError
 from unienc_core.geometry import camera, se3
+from unienc_core.geometry.warp import warp_ego
 from unienc_core.presets import DepthSpec
-from unienc_core.view_synthesis import MADE_FROM, full_size_depths, synthesise, warp_ego
+from unienc_core.view_synthesis import check_warp, full_size_depths, made_from, synthesise
 
 F64 = torch.float64
 SPEC = DepthSpec(min=0.1, max=100.0)
@@ -94,8 +95,10 @@ def test_both_depth_conventions_reach_the_depth():
 def test_all_made_keys_are_there_finest_first_and_nothing_is_lost():
     values = stream()
     made = synthesise(values, "ego", SPEC, (37, 53))
-    assert set(made) == set(values) | set(MADE_FROM)
-    for name in ("depth", "warped", "in_view"):
+    expected = {k for k, made in made_from("ego").items() if set(made) <= set(values)}
+    assert expected > {"depth", "depth_scales", "warped", "in_view_scales", "rigid_flow"}
+    assert set(made) == set(values) | expected
+    for name in ("depth", "warped", "in_view", "rigid_flow"):
         assert len(made[f"{name}_scales"]) == 3
         assert made[name] is made[f"{name}_scales"][0]
     assert made["warped"].shape == (2, 2, 3, 37, 53)
@@ -107,7 +110,7 @@ def test_a_stream_without_sources_gets_depth_and_one_without_depth_nothing():
     values = stream()
     labels = {k: values[k] for k in ("target_image", "disparity_scales")}
     made = synthesise(labels, "ego", SPEC, (37, 53))
-    assert set(made) == set(labels) | {"depth", "depth_scales"}
+    assert set(made) == set(labels) | {"depth", "depth_scales", "depth_spec"}
     assert synthesise({"image": values["target_image"]}, "ego", SPEC, (37, 53)).keys() == {"image"}
 
 
@@ -156,9 +159,13 @@ def test_autocast_and_half_precision_disparity_do_not_coarsen_the_warp():
 
 
 def test_what_cannot_be_done_is_said():
-    for warp in ("complete", "final"):
-        with pytest.raises(WiringError, match="scene flow"):
-            synthesise(stream(), warp, SPEC, (37, 53))
+    for warp, heads in (("complete", "a scene flow head,"), ("final", "head and a motion mask")):
+        with pytest.raises(WiringError, match=heads):
+            check_warp(warp, ["disparity_scales", "T_source_target"])
+    with pytest.raises(WiringError, match="final' needs a motion mask head.*motion_logits_scales;"):
+        check_warp("final", ["complete_flow_scales"])
+    check_warp("complete", ["complete_flow_scales"])
+    check_warp("ego", [])
     with pytest.raises(ShapeError, match="source_images"):
         synthesise(stream(), "ego", SPEC, (36, 53))
     values = stream()

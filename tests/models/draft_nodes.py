@@ -15,7 +15,6 @@ from unienc_core.contracts import (
     Predictions,
     PyramidSpec,
 )
-from unienc_core.models.blocks import normalise_images
 from unienc_core.models.site import NodeSite
 from unienc_core.registry import register
 
@@ -111,7 +110,7 @@ class ToyMTIInitial(Neck):
         for task, convs in self.features.items():
             levels = [conv(x) for conv, x in zip(convs, shared.levels, strict=True)]
             made[task] = FeaturePyramid(levels, shared.strides)
-            if self.training:
+            if inputs.training:
                 heads = enumerate(zip(self.initial[task], levels, strict=True))
                 auxiliary |= {f"aux/{task}/{i}": head(x) for i, (head, x) in heads}
         return made, auxiliary
@@ -153,37 +152,6 @@ class ToyDense(Head):
         finest, *coarser = inputs.pyramids[0].levels
         joined = torch.cat([finest, *(resize_to(x, finest) for x in coarser)], 1)
         return {self.produces[0]: resize_to(self.to_map(joined), inputs.images)}
-
-
-@register("head", "toy_motion")
-class ToyMotion(Head):
-    """Scene flow or motion mask: pose-conditioned, reads pyramid and normalised image pair."""
-
-    requires = ("axis_angle", "translation")
-
-    def __init__(
-        self, site: NodeSite, *, key: str, channels: int, pose_scale: float = 100.0, scales: int = 4
-    ) -> None:
-        super().__init__()
-        self.pose_scale = pose_scale
-        self.from_pose = nn.Conv2d(6, channels, 1)
-        widths = site.only_pyramid().channels
-        self.from_level = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in widths)
-        self.from_images = nn.Conv2d(site.image_channels, channels, 3, 1, 1)
-        self.key, self.scales = key, scales
-        self.produces = (key, f"{key}_scales")
-
-    def forward(self, inputs: NodeInputs) -> Predictions:
-        values = inputs.values
-        pose = torch.cat([values["translation"], values["axis_angle"]], 1).detach()
-        x = self.from_pose(self.pose_scale * pose[:, :, None, None])
-        for conv, level in reversed(
-            list(zip(self.from_level, inputs.pyramids[0].levels, strict=True))
-        ):
-            x = resize_to(x, level) + conv(level)
-        x = resize_to(x, inputs.images) + self.from_images(normalise_images(inputs.images))
-        scales = [functional.avg_pool2d(x, 2**i) for i in range(self.scales)]
-        return {self.key: scales[0], f"{self.key}_scales": scales}
 
 
 @register("head", "toy_steering")

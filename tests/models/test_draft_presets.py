@@ -31,6 +31,8 @@ def small(path: Path, *overrides: str) -> Preset:
             "unet": {"channels": [8] * 5},
             "multi_scale": {"widths": [8, 8, 8, 8], "squeeze": 8},
             "single_scale": {"squeeze": 8},
+            "scene_flow": {"squeeze": 8},
+            "motion_mask": {"squeeze": 8},
             "toy_steering": {"frames": FRAMES},
             "masks": {
                 "width": 16,
@@ -71,6 +73,7 @@ def batches(preset: Preset) -> dict[str, dict]:
         "triplets": lambda: {
             "target_image": torch.rand(image),
             "source_images": torch.rand(BATCH, SOURCES, 3, HEIGHT, WIDTH),
+            "source_offsets": torch.tensor([[-1, 1], [1, -1]]),
             "K": torch.eye(3).repeat(BATCH, 1, 1),
         },
         "labels": lambda: {"image": torch.rand(image), "K": torch.eye(3).repeat(BATCH, 1, 1)},
@@ -99,7 +102,8 @@ def build(preset: Preset) -> Network:
 
 def test_all_planned_systems_have_a_draft():
     systems = {"unified-student", "unified-teacher", "steering", "moreau", "kinfu"}
-    assert {p.stem for p in DRAFTS} == systems | {"erkent-teacher", "erkent-student"}
+    systems |= {"erkent-teacher", "erkent-student", "dynamo-depth"}
+    assert {p.stem for p in DRAFTS} == systems
 
 
 @pytest.mark.parametrize("path", DRAFTS, ids=lambda p: p.stem)

@@ -6,13 +6,16 @@ import torch
 from unienc_core import registry
 from unienc_core.checkpoint import load_checkpoint, save_checkpoint
 from unienc_core.class_tables import ClassEntry, ClassTable, cityscapes_table
-from unienc_core.contracts import FeaturePyramid, NodeInputs, PyramidSpec
+from unienc_core.contracts import FeaturePyramid, NodeInputs, PyramidSpec, StepContext
 from unienc_core.errors import CheckpointError, PresetError, ShapeError, WiringError
 from unienc_core.inference.predictor import predictor_from
+from unienc_core.losses.objective import Objective
 from unienc_core.models.network import build_network
 from unienc_core.models.site import NodeSite
 from unienc_core.presets import load_preset
 from unienc_core.sentences import CLIP_TOKENS, closed_vocabulary
+from unienc_core.training.module import TrainModule
+from unienc_core.training.stages import apply_stage, set_modes
 
 SPEC = PyramidSpec((2, 4, 8, 16, 32), (4, 6, 8, 10, 12))
 SIZE = (64, 96)
@@ -41,7 +44,7 @@ def head(classes: ClassTable | None = None, spec: PyramidSpec = SPEC, view="fram
     return registry.build("head", "masks", site, options=SMALL | options)
 
 
-def inputs(task, classes=((3, 3, 13), ()), batch=2) -> NodeInputs:
+def inputs(task, classes=((3, 3, 13), ()), batch=2, training=True) -> NodeInputs:
     torch.manual_seed(1)
     levels = [
         torch.randn(batch, c, SIZE[0] // s, SIZE[1] // s)
@@ -53,7 +56,7 @@ def inputs(task, classes=((3, 3, 13), ()), batch=2) -> NodeInputs:
         "target_masks": [torch.rand(len(c), *SIZE) > 0.5 for c in classes],
     }
     images = torch.rand(batch, 3, *SIZE)
-    return NodeInputs([FeaturePyramid(levels, SPEC.strides)], images, values, batch)
+    return NodeInputs([FeaturePyramid(levels, SPEC.strides)], images, values, batch, training)
 
 
 def sentences(made, tasks, *classes) -> list[list[str]]:
@@ -102,15 +105,15 @@ def test_every_parameter_learns():
 def test_several_tasks_at_once_are_those_one_by_one():
     made = head().eval()
     with torch.no_grad():
-        whole = made(inputs([[0, 1, 2], [2, 0, 1]]))
+        whole = made(inputs([[0, 1, 2], [2, 0, 1]], training=False))
         assert whole["class_logits"].shape == (2, 3, 8, 20)
         assert whole["mask_logits"].shape == (2, 3, 8, 16, 24)
         for i, tasks in enumerate([[0, 2], [1, 0], [2, 1]]):
-            alone = made(inputs(tasks))
+            alone = made(inputs(tasks, training=False))
             assert set(alone) == set(made.produces)
             for key in alone:
                 torch.testing.assert_close(whole[key][:, i], alone[key], rtol=1e-4, atol=1e-5)
-        same = made(inputs([[0, 0, 0], [0, 0, 0]]))
+        same = made(inputs([[0, 0, 0], [0, 0, 0]], training=False))
     assert (whole["class_logits"][0, 1] - same["class_logits"][0, 1]).abs().max() > 1e-4
 
 
@@ -212,3 +215,17 @@ def test_a_decoder_without_weights_is_refused(tmp_path):
     _, checkpoint = tiny_checkpoint(tmp_path, "query_decoder")
     with pytest.raises(CheckpointError, match="query_decoder.* is missing"):
         predictor_from(checkpoint, "cpu")
+
+
+def test_a_frozen_head_teaches_the_encoder():
+    overrides = ["stages.0.trains=[encoders.*]", f"network.heads.masks.options={SMALL}"]
+    preset = load_preset("oneformer-tiny", [*overrides, "image_size=[64, 96]"])
+    module = TrainModule(build_network(preset), Objective(preset), preset).train()
+    apply_stage(module.network, preset.stages[0])
+    set_modes(module.network)
+    assert not module.network.heads["masks"].training
+    batch = {"image": torch.rand(2, 3, *SIZE), **inputs([0, 2]).values}
+    loss, _ = module({"labels": batch}, preset.stages[0], StepContext())
+    loss.backward()
+    assert all(p.grad is None for p in module.network.heads.parameters())
+    assert any(p.grad is not None for p in module.network.encoders.parameters())

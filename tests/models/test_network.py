@@ -35,10 +35,10 @@ def preset(**network) -> Preset:
                 "options": {"widths": [4, 4, 4, 4], "squeeze": 4},
             },
             "flow": {
-                "type": "toy_motion",
+                "type": "scene_flow",
                 "reads": ["main"],
                 "view": "pair",
-                "options": {"key": "complete_flow", "channels": 3},
+                "options": {"squeeze": 4},
             },
         },
     }
@@ -319,7 +319,7 @@ PAIR_AND_FRAME = {
         ),
         (
             {"encoders": {"main": {"type": "timm", "view": "sequence", "options": BACKBONE}}},
-            "encoders.main: an encoder sees a frame or a pair",
+            "encoders.main: an encoder sees a frame, a pair or a triple",
         ),
         (
             {"encoders": {"keys": {"type": "timm", "options": BACKBONE}}},

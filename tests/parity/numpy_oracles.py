@@ -98,12 +98,16 @@ def shrink(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return image
 
 
-def smoothness(disparity: np.ndarray, image: np.ndarray) -> float:
-    """Edge-aware smoothness of a disparity `1 h w` over its mean, image of any larger size."""
-    d = disparity / (disparity.mean() + 1e-7)
-    small = shrink(image, disparity.shape[1:])
+def edge_aware(maps: np.ndarray, image: np.ndarray) -> float:
+    """Edge-aware smoothness of `C h w` as it is, image of any larger size."""
+    small = shrink(image, maps.shape[1:])
     total = 0.0
     for axis in (1, 2):
         edges = np.abs(np.diff(small, axis=axis)).mean(0)
-        total += (np.abs(np.diff(d, axis=axis))[0] * np.exp(-edges)).mean()
+        total += (np.abs(np.diff(maps, axis=axis)) * np.exp(-edges)).mean()
     return total
+
+
+def smoothness(disparity: np.ndarray, image: np.ndarray) -> float:
+    """Edge-aware smoothness of a disparity `1 h w` over its mean."""
+    return edge_aware(disparity / (disparity.mean() + 1e-7), image)

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from unienc_core.geometry import camera, flow, se3
+from unienc_core.geometry.warp import warp_ego
 from unienc_core.metrics.depth import resize_disparity, to_depth
 from unienc_core.presets import DepthSpec
-from unienc_core.view_synthesis import full_size_depths, warp_ego
+from unienc_core.view_synthesis import full_size_depths
 
 F32, F64 = torch.float32, torch.float64
 ODD, TALL = (97, 131), (33, 20)

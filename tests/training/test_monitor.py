@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from unienc_core.training.history import History, Window
-from unienc_core.training.module import _vital_signs
-from unienc_core.training.monitor import FIRST_STEP, CollapseMonitor
+from unienc_core.training.monitor import BLACK_MASK, FIRST_STEP, CollapseMonitor
+from unienc_core.training.vital_signs import vital_signs
 
 HEALTHY = {
     "photometric/warped": 0.14,
@@ -17,6 +17,7 @@ HEALTHY = {
     "mean_abs_tx": 0.002,
     "mean_abs_ty": 0.001,
     "mean_abs_tz": 0.02,
+    "mean_motion_mask": 0.06,
 }
 
 
@@ -31,6 +32,7 @@ def watch(monitor, means, start, stop):
         ({"mean_abs_tx": 0.03}, "a car moves along z"),
         ({"mean_disparity": 0.01}, "running off to infinity"),
         ({"photometric/automask_keep": 0.3}, "auto-mask keeps 30%"),
+        ({"mean_motion_mask": 0.9 * BLACK_MASK}, "the motion mask is black"),
     ],
 )
 def test_each_sign_is_said_once_and_not_too_early(sick, named):
@@ -66,15 +68,41 @@ def test_the_state_survives_json():
     assert first.state() == second.state()
 
 
-def test_vital_signs():
+def testvital_signs():
     translation = torch.tensor([[[1.0, -2.0, 3.0], [-3.0, 0.0, 1.0]]])
-    signs = _vital_signs({"disparity": torch.full((1, 1, 2, 2), 0.25), "translation": translation})
+    signs = vital_signs({"disparity": torch.full((1, 1, 2, 2), 0.25), "translation": translation})
     assert {k: v.item() for k, v in signs.items()} == {
         "mean_disparity": 0.25,
         "mean_abs_tx": 2.0,
         "mean_abs_ty": 1.0,
         "mean_abs_tz": 2.0,
     }
+
+
+def test_vital_signs_of_motion():
+    """A plane at z = 2 m; the camera goes 0.3 m ahead, the flow says (0.4, 0, -0.3) m."""
+    T_st = torch.eye(4).repeat(1, 2, 1, 1)
+    T_st[..., 2, 3] = -0.3
+    flow = torch.tensor([0.4, 0.0, -0.3]).view(1, 1, 3, 1, 1).expand(1, 2, 3, 2, 3)
+    logits = torch.tensor([-2.0, 3.0, 0.0, -1.0]).view(1, 2, 1, 1, 2)
+    values = {
+        "motion_logits": logits.requires_grad_(),
+        "complete_flow": flow,  # half size
+        "depth": torch.full((1, 1, 4, 6), 2.0),
+        "K": torch.tensor([[[5.0, 0.0, 2.5], [0.0, 5.0, 1.5], [0.0, 0.0, 1.0]]]),
+        "T_source_target": T_st,
+    }
+    signs = vital_signs(values)
+    assert not any(sign.requires_grad for sign in signs.values())
+    assert {k: v.item() for k, v in signs.items()} == pytest.approx(
+        {
+            "mean_motion_mask": logits.detach().sigmoid().mean().item(),
+            "motion_mask_over_half": 0.25,
+            "mean_complete_flow": 0.5,
+            "mean_rigid_flow": 0.3,
+            "mean_independent_flow": 0.4,
+        }
+    )
 
 
 def test_window_means_survive_json():

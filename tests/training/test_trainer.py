@@ -219,7 +219,7 @@ def test_too_many_bad_steps_in_a_row_stop_the_run(tmp_path):
 class SquareRoot(ToyObjective):
     """The loss is 0 and finite; its gradient is not."""
 
-    def forward(self, values_by_stream, terms, context):
+    def forward(self, values_by_stream, terms, context, warp):
         loss = (values_by_stream["toy"]["out"] * 0).sqrt().mean() + self.offset.sum() * 0
         return loss, {}
 
@@ -234,7 +234,7 @@ def test_a_bad_gradient_of_a_good_loss_is_noticed():
 
 
 class Constant(ToyObjective):
-    def forward(self, values_by_stream, terms, context):
+    def forward(self, values_by_stream, terms, context, warp):
         return torch.zeros(()), {}
 
 
@@ -308,9 +308,9 @@ def test_the_context_counts_within_the_stage():
     contexts = []
 
     class Watching(ToyObjective):
-        def forward(self, values_by_stream, terms, context):
+        def forward(self, values_by_stream, terms, context, warp):
             contexts.append(context)
-            return super().forward(values_by_stream, terms, context)
+            return super().forward(values_by_stream, terms, context, warp)
 
     module = toy_module(toy_preset())
     module.objective = Watching()
@@ -325,9 +325,9 @@ def test_bf16_runs_the_network_in_bf16_and_the_loss_in_float32():
     seen = {}
 
     class Watching(ToyObjective):
-        def forward(self, values_by_stream, terms, context):
+        def forward(self, values_by_stream, terms, context, warp):
             seen["out"] = values_by_stream["toy"]["out"].dtype
-            return super().forward(values_by_stream, terms, context)
+            return super().forward(values_by_stream, terms, context, warp)
 
     preset = toy_preset(precision="bf16")
     module = toy_module(preset)

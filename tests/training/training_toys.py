@@ -68,10 +68,13 @@ class ToyObjective(nn.Module):
         super().__init__()
         self.offset = nn.Parameter(torch.zeros(1))
 
-    def reads(self, terms, offered):
+    def requires(self, terms):
+        return {"out"}
+
+    def reads(self, terms, offered, warp):
         return {stream: {"out"} for stream in offered}
 
-    def forward(self, values_by_stream, terms, context):
+    def forward(self, values_by_stream, terms, context, warp):
         values = values_by_stream["toy"]
         loss = (values["out"] + self.offset - values["label"]).square().mean()
         return loss, {"loss/fit": loss.detach()}

@@ -196,12 +196,19 @@ def test_a_pickle_runs_no_code(tmp_path: Path, monkeypatch) -> None:
     assert not Path("touched").exists()
 
 
+QUERY = "model.pixel_level_module.encoder.swin.encoder.layers.0.blocks.0.attention.q_proj.weight"
+
+
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     state = plain(oneformer().state_dict())
     key = "model.transformer_module.decoder.class_embed.weight"
     for name, change, words in (
         ("lacks", {key: None}, "lack 1 entries .*decoder.class_embed.weight"),
         ("extra", {"model.novel.weight": torch.zeros(1)}, "1 unknown weights: novel.weight"),
+        ("nan", {key: state[key] * float("nan")}, "not finite, or no fraction: to_class.weight"),
+        ("whole", {key: state[key].to(torch.int8)}, "not finite, or no fraction: to_class"),
+        ("uneven", {QUERY: torch.zeros(3, 4)}, r"lacks 1 of .*net.layers_0.blocks.0.attn.qkv"),
+        ("single", {QUERY: torch.tensor(1.0)}, r"lacks 1 of .*net.layers_0.blocks.0.attn.qkv"),
         ("sizes", {key: torch.zeros(8, WIDTH)}, r"to_class.weight is \[8, 64\].* \[20, 64\]"),
     ):
         changed = {n: t for n, t in {**state, **change}.items() if t is not None}
@@ -218,11 +225,21 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 def test_files_that_hold_no_weights(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(b"not a pickle")
     (tmp_path / "a.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}")
+    (tmp_path / "cut.pth").write_bytes(b"\x80\x02}q\x00(X")
+    (tmp_path / "bare.pth").write_bytes(b"\x80\x02.")
     torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"w": torch.eye(2).to_sparse()}, tmp_path / "sparse.pth")
+    torch.save({"w": torch.eye(2) * 1j}, tmp_path / "complex.pth")
+    torch.save({"w": torch.eye(2), "model.w": torch.zeros(2)}, tmp_path / "twice.pth")
     for name, words in (
         ("a.pth", "cannot be read as plain weights"),
         ("a.safetensors", "safetensors|no named tensors"),
+        ("cut.pth", "damaged, or it would run code"),
+        ("bare.pth", "damaged, or it would run code"),
         ("list.pth", "no named tensors"),
+        ("sparse.pth", "'w' is no plain tensor"),
+        ("complex.pth", "'w' is no plain tensor"),
+        ("twice.pth", "twice, with and without 'model.'"),
         ("none.pth", "no such file"),
     ):
         with pytest.raises(DataError, match=words):

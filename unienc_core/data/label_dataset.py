@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from unienc_core.contracts import IGNORE_INDEX
 from unienc_core.data.labels import RAGGED, TARGET_CLASSES, TARGET_MASKS, TASK, to_train_ids
 from unienc_core.data.mask_targets import draw_task, mask_targets
 from unienc_core.data.sampler import uniforms
@@ -15,6 +16,10 @@ from unienc_core.data.stream_dataset import Item, StreamDataset, intrinsics
 from unienc_core.data.transforms import NUM_DRAWS
 from unienc_core.errors import DataError
 from unienc_core.sentences import TASKS, Task
+
+
+_LOOKED_AT = 8
+"""Frames of a store, at most, in which a known class is sought."""
 
 
 class LabelDataset(StreamDataset):
@@ -72,6 +77,7 @@ class LabelDataset(StreamDataset):
         found = [(s, self._labelled_frames(s)) for s in stores if not lacks[s.path]]
         found = [(store, rows) for store, rows in found if len(rows)]
         if found:
+            self._check_classes(found)
             return found
         reasons = (
             f"{path} lacks {', '.join(keys)}" if keys else f"{path} has no labelled frame"
@@ -81,6 +87,25 @@ class LabelDataset(StreamDataset):
             f"stream '{self.name}' needs a store with {', '.join(sorted(self._keys))}: "
             f"{'; '.join(reasons)}"
         )
+
+    def _check_classes(self, found: Sequence[tuple[Store, np.ndarray]]) -> None:
+        """Refuse stores in which the class table knows nothing: they would teach just that."""
+        if "semantic" not in self._keys:
+            return
+        for store, rows in found:
+            seen: set[int] = set()
+            for drive, number in rows[:: -(-len(rows) // _LOOKED_AT)]:
+                label_ids = store.frame(int(drive), int(number), ("semantic",))["semantic"]
+                seen.update(np.unique(label_ids).tolist())
+                train_ids = to_train_ids(label_ids, store.keys["semantic"], self.classes)
+                if (train_ids != IGNORE_INDEX).any():
+                    break
+            else:
+                some = ", ".join(map(str, sorted(seen)[:8]))
+                raise DataError(
+                    f"{store.path}: holds the ids {some}, none of which is an evaluated class of "
+                    f"'{self.classes.name}'; give the class_table of this store in the preset"
+                )
 
     def _labelled_frames(self, store: Store) -> np.ndarray:
         parts = [np.empty((0, 2), np.int64)]

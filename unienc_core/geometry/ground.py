@@ -3,7 +3,7 @@
 A plane is n . P + h = 0: n its unit normal, pointing up, and h the height of the camera above it,
 so that n . P + h is the height of a point above the ground. It is fitted as a . P = 1, a = -n / h.
 On the ray of a point the plane lies at depth z / (a . P), so that |1 - a . P| = |n . P + h| / h is
-the error of the point's depth as a share of the plane's depth there: that is what a relative
+the error of the point's depth as a share of the plane's depth there: that is what the
 tolerance bounds and what the least squares minimise, and it does not know the unit of depth.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,8 +20,6 @@ from torch import Tensor
 from unienc_core.contracts import check_shape
 from unienc_core.errors import UsageError
 from unienc_core.geometry.precision import full_precision
-
-Tolerance = Literal["relative", "absolute"]
 
 _NUM_SCORED = 4096
 """Points of an image that hypotheses are scored on; the refit uses all."""
@@ -58,7 +56,6 @@ def fit_ground_plane(
     columns: float = 0.5,
     num_hypotheses: int = 128,
     tolerance: float = 0.05,
-    tolerance_kind: Tolerance = "relative",
     max_tilt_deg: float = 20.0,
     min_points: int = 20,
     min_inlier_share: float = 0.3,
@@ -77,10 +74,8 @@ def fit_ground_plane(
         rows: Share of the image's height that is looked at, from the bottom.
         columns: Share of the image's width that is looked at, in the middle.
         num_hypotheses: Planes through three random points that are tried.
-        tolerance: How far an inlier lies from the plane at most.
-        tolerance_kind: ``relative``: as a share of the plane's depth on the point's ray (which is
-            the distance as a share of the camera's height). ``absolute``: as a distance, in the
-            unit of the points.
+        tolerance: How far an inlier lies from the plane at most, as a share of the plane's depth on
+            the point's ray (which is the distance as a share of the camera's height).
         max_tilt_deg: Largest angle between the normal and the camera's own up, degrees.
         min_points: Points to look at without which no plane is sought.
         min_inlier_share: Share of them that must lie on the plane.
@@ -90,20 +85,19 @@ def fit_ground_plane(
     Raises:
         UsageError: If an option makes no sense.
     """
-    _check_options(rows, columns, num_hypotheses, tolerance, tolerance_kind)
+    _check_options(rows, columns, num_hypotheses, tolerance)
     cloud, usable = _look_at(points, valid, rows, columns)
     generator = torch.Generator().manual_seed(seed)
     trios = _draw(cloud, usable, num_hypotheses * 3, generator).reshape(-1, 3, num_hypotheses, 3)
     scored = _draw(cloud, usable, _NUM_SCORED, generator)
     min_cosine = math.cos(math.radians(max_tilt_deg))
 
-    slack = _Slack(tolerance, tolerance_kind)
-    plane = _best_hypothesis(trios, scored, slack, min_cosine)
+    plane = _best_hypothesis(trios, scored, tolerance, min_cosine)
     inliers = usable
     for _ in range(_NUM_REFITS):
-        inliers = _on_plane(cloud, plane[:, :, None], slack).squeeze(1) & usable
+        inliers = _on_plane(cloud, plane[:, :, None], tolerance).squeeze(1) & usable
         plane = _least_squares(cloud, inliers, damping)
-    inliers = _on_plane(cloud, plane[:, :, None], slack).squeeze(1) & usable
+    inliers = _on_plane(cloud, plane[:, :, None], tolerance).squeeze(1) & usable
 
     count = usable.sum(1)
     share = inliers.sum(1) / count.clamp(min=1)
@@ -118,23 +112,7 @@ def fit_ground_plane(
     )
 
 
-@dataclass(frozen=True)
-class _Slack:
-    """How far from a plane an inlier may lie."""
-
-    size: float
-    kind: Tolerance
-
-    def of(self, plane: Tensor) -> Tensor:
-        """Return the largest |1 - a . P| for planes `B 3 n`, `B n`."""
-        if self.kind == "relative":
-            return torch.full_like(plane[:, 0], self.size)
-        return self.size * _length(plane)
-
-
-def _check_options(
-    rows: float, columns: float, num_hypotheses: int, tolerance: float, tolerance_kind: str
-) -> None:
+def _check_options(rows: float, columns: float, num_hypotheses: int, tolerance: float) -> None:
     for name, share in (("rows", rows), ("columns", columns)):
         if not 0 < share <= 1:
             raise UsageError(f"{name} = {share}, expected a share of the image above 0, at most 1")
@@ -142,8 +120,6 @@ def _check_options(
         raise UsageError(
             f"num_hypotheses = {num_hypotheses}, tolerance = {tolerance}: expected both above 0"
         )
-    if tolerance_kind not in ("relative", "absolute"):
-        raise UsageError(f"tolerance_kind '{tolerance_kind}', expected 'relative' or 'absolute'")
 
 
 def _look_at(
@@ -174,7 +150,7 @@ def _draw(cloud: Tensor, usable: Tensor, n: int, generator: torch.Generator) -> 
     return cloud.gather(2, index[:, None].expand(-1, 3, -1))
 
 
-def _best_hypothesis(trios: Tensor, scored: Tensor, slack: _Slack, min_cosine: float) -> Tensor:
+def _best_hypothesis(trios: Tensor, scored: Tensor, tolerance: float, min_cosine: float) -> Tensor:
     """Return the plane through one of the trios `B 3 n 3` that most points lie on, a, `B 3`."""
     first, second, third = trios.unbind(3)
     one, two = second - first, third - first
@@ -183,15 +159,14 @@ def _best_hypothesis(trios: Tensor, scored: Tensor, slack: _Slack, min_cosine: f
     offset = (normal * first).sum(1)
     spans &= offset != 0
     planes = torch.where(spans[:, None], normal / torch.where(spans, offset, 1.0)[:, None], 0.0)
-    inliers = _on_plane(scored, planes, slack).sum(2)
+    inliers = _on_plane(scored, planes, tolerance).sum(2)
     best = torch.where(_is_ground(planes, min_cosine), inliers, -1).argmax(1)
     return planes.gather(2, best[:, None, None].expand(-1, 3, 1)).squeeze(2)
 
 
-def _on_plane(cloud: Tensor, planes: Tensor, slack: _Slack) -> Tensor:
+def _on_plane(cloud: Tensor, planes: Tensor, tolerance: float) -> Tensor:
     """Tell which points `B 3 N` lie on which planes `B 3 n` of their own image, `B n N`."""
-    error = (1 - planes.transpose(1, 2) @ cloud).abs()
-    return error <= slack.of(planes)[:, :, None]
+    return (1 - planes.transpose(1, 2) @ cloud).abs() <= tolerance
 
 
 def _is_ground(plane: Tensor, min_cosine: float) -> Tensor:

@@ -13,10 +13,14 @@ from unienc_core.contracts import StepContext, Term, check_shape
 from unienc_core.errors import PresetError, ShapeError, WiringError, nearest
 from unienc_core.losses.balancing import build_balancing
 from unienc_core.presets import Preset
-from unienc_core.view_synthesis import MADE_FROM
+from unienc_core.specs import Warp
+from unienc_core.view_synthesis import made_from
 
 StreamValues = Mapping[str, Mapping[str, Any]]
 """Stream name to its batch, predictions, synthesised views and ``teacher/<key>``, merged."""
+
+Recipes = Mapping[str, tuple[str, ...]]
+"""Synthesised key to what it is made from; see `made_from`."""
 
 
 class Objective(nn.Module):
@@ -42,32 +46,44 @@ class Objective(nn.Module):
             self.terms[name] = registry.build("term", kind, options=spec.options, where=where)
         self.balancing = build_balancing(preset.balancing, list(preset.terms))
 
+    def requires(self, stage_terms: Sequence[str]) -> set[str]:
+        """Return all keys that these terms read, synthesised ones as such."""
+        return {key for name in stage_terms for key in self._term(name).requires}
+
     def reads(
-        self, stage_terms: Sequence[str], offered: Mapping[str, Collection[str]]
+        self,
+        stage_terms: Sequence[str],
+        offered: Mapping[str, Collection[str]],
+        warp: Warp = "ego",
     ) -> dict[str, set[str]]:
         """Return the batch and prediction keys that these terms read of each stream.
 
         Args:
             stage_terms: Names of the terms.
             offered: See `streams_of`. Of synthesised keys, what they are made from is returned.
+            warp: How views are warped, which decides what they are made from.
 
         Raises:
             WiringError: See `streams_of`.
         """
         read: dict[str, set[str]] = {stream: set() for stream in offered}
+        recipes = made_from(warp)
         for name in stage_terms:
             keys = self._term(name).requires
-            sources = {source for key in keys for source in MADE_FROM.get(key, (key,))}
-            for stream in self.streams_of(name, offered):
+            sources = {source for key in keys for source in recipes.get(key, (key,))}
+            for stream in self.streams_of(name, offered, warp):
                 read[stream] |= sources
         return read
 
-    def streams_of(self, name: str, offered: Mapping[str, Collection[str]]) -> list[str]:
+    def streams_of(
+        self, name: str, offered: Mapping[str, Collection[str]], warp: Warp = "ego"
+    ) -> list[str]:
         """Return the streams that a term runs on: its own list, or all that offer what it reads.
 
         Args:
             name: The term.
             offered: Stream name to its keys; synthesised keys need not be listed.
+            warp: How views are warped, which decides what they are made from.
 
         Raises:
             WiringError: If a listed stream lacks a key, or no stream offers all of them.
@@ -75,8 +91,11 @@ class Objective(nn.Module):
         required = self._term(name).requires
         listed = self.specs[name].streams
         asked = tuple(offered) if listed is None else listed
+        recipes = made_from(warp)
         lacks = {
-            stream: _missing(required, offered[stream]) for stream in asked if stream in offered
+            stream: _missing(required, offered[stream], recipes)
+            for stream in asked
+            if stream in offered
         }
         for stream, missing in lacks.items():
             if listed is not None and missing:
@@ -94,7 +113,11 @@ class Objective(nn.Module):
         return found
 
     def forward(
-        self, values_by_stream: StreamValues, stage_terms: Sequence[str], context: StepContext
+        self,
+        values_by_stream: StreamValues,
+        stage_terms: Sequence[str],
+        context: StepContext,
+        warp: Warp = "ego",
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the active terms and combine them.
 
@@ -106,6 +129,7 @@ class Objective(nn.Module):
             values_by_stream: What each stream has to offer.
             stage_terms: Names of the active terms.
             context: Step, ramp and seed.
+            warp: How the views among the values were warped.
 
         Returns:
             The scalar to minimise, and detached scalars for the log: ``loss/<term>`` without
@@ -117,7 +141,7 @@ class Objective(nn.Module):
         """
         logs: dict[str, Tensor] = {}
         with torch.autocast(_device_type(values_by_stream), enabled=False):
-            losses = self._losses(values_by_stream, stage_terms, context)
+            losses = self._losses(values_by_stream, stage_terms, context, warp)
             total = self.balancing({n: self._weight(n, context) * x for n, x in losses.items()})
         for name, loss in losses.items():
             logs[f"loss/{name}"] = loss.detach()
@@ -127,7 +151,11 @@ class Objective(nn.Module):
         return total, logs
 
     def _losses(
-        self, values_by_stream: StreamValues, names: Sequence[str], context: StepContext
+        self,
+        values_by_stream: StreamValues,
+        names: Sequence[str],
+        context: StepContext,
+        warp: Warp,
     ) -> dict[str, Tensor]:
         """Return the loss of each term.
 
@@ -137,7 +165,7 @@ class Objective(nn.Module):
         losses: dict[str, Tensor] = {}
         counts: dict[str, Tensor] = {}
         for name in names:
-            losses[name], count = self._run(name, values_by_stream, context)
+            losses[name], count = self._run(name, values_by_stream, context, warp)
             if count is not None:
                 counts[name] = count
         if counts:
@@ -148,12 +176,13 @@ class Objective(nn.Module):
         return losses
 
     def _run(
-        self, name: str, values_by_stream: StreamValues, context: StepContext
+        self, name: str, values_by_stream: StreamValues, context: StepContext, warp: Warp
     ) -> tuple[Tensor, Tensor | None]:
         """Return a term's sum over its valid samples and their count; or its scalar and None."""
         term = self._term(name)
         summed, counts, scalars = [], [], []
-        for stream in self.streams_of(name, values_by_stream):
+        recipes = made_from(warp)
+        for stream in self.streams_of(name, values_by_stream, warp):
             values = values_by_stream[stream]
             loss = term(values, context)
             if loss.dim() == 0:
@@ -164,7 +193,7 @@ class Objective(nn.Module):
                     f"terms.{name} returned a loss of shape {tuple(loss.shape)}, expected one per "
                     f"sample, or a scalar"
                 )
-            valid = _valid_samples(term.requires, values, loss)
+            valid = _valid_samples(term.requires, values, loss, recipes)
             summed.append(torch.where(valid, loss, 0.0).sum())
             counts.append(valid.sum())
         if scalars:
@@ -183,20 +212,22 @@ class Objective(nn.Module):
         return term
 
 
-def _missing(required: Sequence[str], offered: Collection[str]) -> list[str]:
+def _missing(required: Sequence[str], offered: Collection[str], recipes: Recipes) -> list[str]:
     """Return the batch and prediction keys that keep a stream from offering `required`."""
     missing: list[str] = []
     for key in required:
         if key not in offered:
-            gaps = [source for source in MADE_FROM.get(key, (key,)) if source not in offered]
+            gaps = [source for source in recipes.get(key, (key,)) if source not in offered]
             missing += [gap for gap in gaps if gap not in missing]
     return missing
 
 
-def _valid_samples(required: Sequence[str], values: Mapping[str, Any], loss: Tensor) -> Tensor:
+def _valid_samples(
+    required: Sequence[str], values: Mapping[str, Any], loss: Tensor, recipes: Recipes
+) -> Tensor:
     """Return `B`, bool: the samples that have everything that was read."""
     valid = torch.ones_like(loss, dtype=torch.bool)
-    read = {source for key in required for source in (key, *MADE_FROM.get(key, ()))}
+    read = {source for key in required for source in (key, *recipes.get(key, ()))}
     for key in read:
         mask = values.get(f"valid_{key}")
         if mask is not None:

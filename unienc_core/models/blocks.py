@@ -37,20 +37,24 @@ def source_is_later(source_offsets: Tensor) -> Tensor:
     return source_offsets.flatten() > 0
 
 
-def start_with_differences(conv: nn.Conv2d, frame_channels: int) -> None:
-    """Let half of the outputs start as one frame minus the other.
+def start_with_differences(conv: nn.Conv2d, frame_channels: int, frames: int = 2) -> None:
+    """Let half of the outputs start as one frame minus the other, or others.
 
     Two neighbouring frames are nearly equal: in random mixtures of them the motion is a few percent
     of what a batch norm then scales, and a network trained from scratch takes long to find it.
 
     Args:
-        conv: Its last 2 `frame_channels` inputs are the two frames.
+        conv: Its last `frames` x `frame_channels` inputs are the frames.
         frame_channels: Channels of each.
+        frames: How many; of one alone nothing changes.
     """
+    if frames == 1:
+        return
     half = conv.out_channels // 2
     with torch.no_grad():
-        first = conv.weight[:half, -2 * frame_channels : -frame_channels]
-        conv.weight[:half, -frame_channels:] = -first
+        joined = conv.weight[:half, -frames * frame_channels :]
+        each = joined.unflatten(1, (frames, frame_channels))
+        each[:, -1] = -each[:, :-1].sum(1)
 
 
 def upsample_nearest(x: Tensor, factor: int) -> Tensor:
@@ -71,14 +75,29 @@ class ConvELU(nn.Sequential):
 
 
 class ResBlock(nn.Module):
-    """ReLU(BN(Conv(ReLU(BN(Conv x)))) + shortcut); 3x3 convolutions without bias."""
+    """act(BN(Conv(act(BN(Conv x)))) + shortcut); 3x3 convolutions without bias.
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    Args:
+        in_channels: Of the input.
+        out_channels: Of the output.
+        stride: Of the first convolution.
+        act: The activation, ReLU or ELU.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        *,
+        act: type[nn.ReLU | nn.ELU] = nn.ReLU,
+    ) -> None:
         super().__init__()
+        self.act = act(inplace=True)
         self.residual = nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
+            act(inplace=True),
             nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
@@ -91,4 +110,4 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `M C H W` to `M C_out H/stride W/stride`."""
-        return functional.relu(self.residual(x) + self.shortcut(x))
+        return self.act(self.residual(x) + self.shortcut(x))

@@ -298,6 +298,7 @@ class Network(nn.Module):
             images=route.image(role),
             values={k: route.value_for(node, k, self.wiring.producer.get(k)) for k in keys},
             batch_size=route.batch_size,
+            training=planner.training,
         )
         made = self._runner(node)(inputs)
         if node.family == "neck":

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unienc_core.contracts import FeaturePyramid, Predictions, Value, concat_pyramids
 from unienc_core.errors import DataError
+from unienc_core.models.blocks import source_is_later
 from unienc_core.models.wiring import Role, WiredNode, Wiring
 
 _IMAGE_KEYS = ("target_image", "image", "source_images", "sequence_images")
@@ -19,6 +20,7 @@ _MISSING: dict[Role, str] = {
     "target": "target image",
     "source": "source images",
     "pair": "source images",
+    "triple": "two source images with source_offsets",
     "sequence": "sequence of images",
 }
 
@@ -29,7 +31,7 @@ class Route:
 
     Attributes:
         batch: The stream's batch, or what stands for it.
-        images: `M C H W` per role; those of pairs are made when first asked for.
+        images: `M C H W` per role; those of pairs and triples are made when first asked for.
         batch_size: `B`.
         roles: Roles in which each node must run, by its path.
         pyramids: What encoders and necks have made so far, by role and name.
@@ -75,14 +77,30 @@ class Route:
 
     def can_show(self, role: Role) -> bool:
         """Whether the batch holds the images of a role."""
+        if role == "triple":
+            timed = "source" in self.images and "source_offsets" in self.batch
+            return timed and self.num_sources == 2
         return ("source" if role == "pair" else role) in self.images
 
     def image(self, role: Role) -> Tensor:
-        """Return the images of a role; a pair is (source, target) along channels."""
+        """Return the images of a role.
+
+        Along the channels, a pair is (source, target), and a triple (earlier source, target, later
+        source).
+        """
         if role not in self.images:
-            target = self.for_each_source(self.images["target"])
-            self.images["pair"] = torch.cat([self.images["source"], target], 1)
+            self.images[role] = self._triple() if role == "triple" else self._pair()
         return self.images[role]
+
+    def _pair(self) -> Tensor:
+        target = self.for_each_source(self.images["target"])
+        return torch.cat([self.images["source"], target], 1)
+
+    def _triple(self) -> Tensor:
+        first, second = self.images["source"].unflatten(0, (-1, 2)).unbind(1)
+        swapped = source_is_later(self.batch["source_offsets"][:, 0])[:, None, None, None]
+        earlier, later = torch.where(swapped, second, first), torch.where(swapped, first, second)
+        return torch.cat([earlier, self.images["target"], later], 1)
 
     def for_each_source(self, x: Tensor) -> Tensor:
         """Repeat each target's entry once per source: `B ...` to `B*S ...`."""
@@ -108,7 +126,8 @@ class Route:
         value = self.predictions[key] if key in self.predictions else self.batch[key]
         if maker is None or node.view != "pair":
             return value
-        return _each(value, _unfold if maker.view == "pair" else self.for_each_source)
+        per_source = maker.view in ("pair", "triple")
+        return _each(value, _unfold if per_source else self.for_each_source)
 
     def keep_predictions(self, node: WiredNode, made: Predictions) -> None:
         """Keep a node's predictions, those of pairs folded to `B S ...`."""

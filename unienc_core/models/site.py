@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unienc_core.class_tables import ClassTable, cityscapes_table
-from unienc_core.contracts import PyramidSpec, Say, View, say_nothing
+from unienc_core.contracts import PairOrder, PyramidSpec, Say, View, say_nothing
 from unienc_core.errors import WiringError
 
 
@@ -25,7 +25,7 @@ class EncoderSite:
         load_pretrained: False where a checkpoint will overwrite the weights anyway.
         weights: File of pretrained weights in place of a download.
         say: Where to tell which weights it starts from.
-        view: What it sees: a frame, or a pair.
+        view: What it sees: a frame, a pair, or a triple.
     """
 
     name: str
@@ -45,7 +45,7 @@ class NodeSite:
         name: The node's name in the preset.
         view: What it sees.
         image_size: Height and width of one image.
-        image_channels: Channels of the images it is given: 3, or 6 for pairs.
+        image_channels: Channels of the images it is given: 3, 6 for pairs, 9 for triples.
         pyramids: One spec per entry of `reads`, frames already concatenated.
         frames: How many frames lie concatenated in each of these pyramids: 2 where a pair node
             reads frame features, else 1.
@@ -71,3 +71,20 @@ class NodeSite:
         if len(self.pyramids) != 1:
             raise WiringError(f"'{self.name}' reads {len(self.pyramids)} pyramids, it takes one")
         return self.pyramids[0]
+
+    def pairs_in_time(self, pair_order: PairOrder) -> bool:
+        """Return whether a head with this option works on pairs (earlier, later).
+
+        Behind an encoder of pairs it is the encoder that orders the frames, so the two must agree.
+
+        Raises:
+            WiringError: If they do not.
+        """
+        temporal = pair_order == "temporal"
+        if self.frames[0] == 1 and temporal != self.temporal[0]:
+            found = "temporal" if self.temporal[0] else "target_last"
+            raise WiringError(
+                f"head '{self.name}': pair_order {pair_order}, but the encoder of pairs that it "
+                f"reads has pair_order {found}; give both the same"
+            )
+        return temporal

@@ -20,11 +20,20 @@ from unienc_core.models.site import EncoderSite, NodeSite
 from unienc_core.presets import EncoderSpec, NodeSpec, Preset
 from unienc_core.registry import build
 
-Role = Literal["target", "source", "pair", "sequence"]
-"""What a set of images is in a batch: `B` targets, `B*S` sources, `B*S` pairs, `B*N` frames."""
+Role = Literal["target", "source", "pair", "triple", "sequence"]
+"""What a set of images is in a batch: `B` targets, `B*S` sources, `B*S` pairs, `B` triples, `B*N`
+frames."""
 
-HOME: dict[View, Role] = {"frame": "target", "pair": "pair", "sequence": "sequence"}
+HOME: dict[View, Role] = {
+    "frame": "target",
+    "pair": "pair",
+    "triple": "triple",
+    "sequence": "sequence",
+}
 """The role whose outputs of a node are its predictions."""
+
+FRAMES: dict[View, int] = {"frame": 1, "pair": 2, "triple": 3, "sequence": 1}
+"""How many frames lie along the channels of the images that a node sees."""
 
 INPUT_CHANNELS = {"image": 3, "depth_gt": 1}
 """Channels of every batch key that an encoder may read."""
@@ -109,7 +118,7 @@ class Wiring:
         """
         frames = tuple(self._frames_read(node, read) for read in node.reads)
         pyramids = tuple(self.specs[r].times(n) for r, n in zip(node.reads, frames, strict=True))
-        channels = 6 if node.view == "pair" else 3
+        channels = 3 * FRAMES[node.view]
         temporal = tuple(self._is_temporal(read) for read in node.reads)
         return NodeSite(
             node.name,
@@ -135,7 +144,7 @@ class Wiring:
             hint = nearest(read, known)
             raise WiringError(f"{where}: nothing makes '{read}'{hint}; known: {', '.join(known)}")
         source = self.pyramid_of[read]
-        if source.view not in (node.view, "frame"):
+        if source.view != node.view and (source.view != "frame" or node.view == "triple"):
             raise WiringError(
                 f"{where}: '{read}' sees a {source.view}, so a node with view: {node.view} cannot "
                 "read it"
@@ -176,15 +185,16 @@ def _build_encoder(
 ) -> WiredNode:
     where = f"network.encoders.{name}"
     if spec.view == "sequence":
-        raise WiringError(f"{where}: an encoder sees a frame or a pair, not a sequence")
+        raise WiringError(f"{where}: an encoder sees a frame, a pair or a triple, not a sequence")
     unknown = [read for read in spec.reads if read not in INPUT_CHANNELS]
-    if unknown or (spec.view == "pair" and spec.reads != ("image",)):
-        readable = ["image"] if spec.view == "pair" else list(INPUT_CHANNELS)
+    several = FRAMES[spec.view] > 1
+    if unknown or (several and spec.reads != ("image",)):
+        readable = ["image"] if several else list(INPUT_CHANNELS)
         raise WiringError(
             f"{where}.reads: an encoder with view: {spec.view} can read {', '.join(readable)}, "
             f"found {', '.join(spec.reads) or 'nothing'}"
         )
-    channels = sum(INPUT_CHANNELS[r] for r in spec.reads) * (2 if spec.view == "pair" else 1)
+    channels = sum(INPUT_CHANNELS[r] for r in spec.reads) * FRAMES[spec.view]
     site = EncoderSite(
         name,
         preset.image_size,

@@ -2,8 +2,8 @@
 
 `Q` queries, each with a distribution over `K_cls` classes and "no object" (the last) and a mask.
 Masks are brought to the size that the network saw, and from there to that of the picture, before
-anything is decided. That is done in bands of rows, so that memory hardly depends on `Q`. Classes
-are training ids.
+anything is decided. That is done in bands of rows, so that memory hardly depends on `Q`; only the
+masks of objects, which may overlap, are kept whole, a byte a pixel. Classes are training ids.
 """
 
 from __future__ import annotations
@@ -168,11 +168,13 @@ def find_instances(
     scores, labels = scores[kept], pairs[kept] % num_classes
     queries, places = (pairs[kept] // num_classes).unique(return_inverse=True)
     masks = class_logits.new_zeros((len(queries), *size), dtype=torch.bool)
-    sums = torch.zeros(len(queries), dtype=torch.float64, device=masks.device)
+    sums, areas = torch.zeros(2, len(queries), dtype=torch.float64, device=masks.device)
     for rows, band in _bands(mask_logits[queries], input_size, size):
-        masks[:, rows] = band > 0
-        sums += band.sigmoid_().mul_(masks[:, rows]).sum((1, 2))
-    means = sums / (masks.sum((1, 2)).double() + 1e-6)
+        inside = band > 0
+        masks[:, rows] = inside
+        areas += inside.flatten(1).count_nonzero(1)
+        sums += band.sigmoid_().mul_(inside).sum((1, 2))
+    means = sums / (areas + 1e-6)
     found = [
         MaskedObject(label, score, masks[place])
         for label, score, place in zip(

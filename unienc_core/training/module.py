@@ -12,6 +12,7 @@ from unienc_core.contracts import Batch, Predictions, StepContext
 from unienc_core.losses.objective import Objective
 from unienc_core.models.network import Network
 from unienc_core.presets import Preset, StageSpec
+from unienc_core.training.vital_signs import vital_signs
 from unienc_core.view_synthesis import synthesise
 
 
@@ -37,23 +38,33 @@ class TrainModule(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to descend and what to log (0-d, detached).
 
-        The network makes of each stream only what the stage's terms read of it, in the preset's
-        precision; geometry and losses run in float32, where a pixel coordinate of 600 still has
-        its fractions.
+        Network and view synthesis make of each stream only what the stage's terms read of it. The
+        network runs in the preset's precision; geometry and losses run in float32, where a pixel
+        coordinate of 600 still has its fractions.
         """
         values_by_stream: dict[str, dict[str, Any]] = {}
         signs: dict[str, Tensor] = {}
+        read = self.objective.requires(stage.terms)
         for name, predictions in self._predict(streams, stage).items():
-            values = {**streams[name], **predictions}
-            values_by_stream[name] = synthesise(values, stage.warp, self._depth, self._image_size)
-            signs |= _vital_signs(predictions)
-        total, logs = self.objective(values_by_stream, stage.terms, context)
+            # The signs of a complete flow compare it with the rigid one, which takes the depth.
+            wanted = read | ({"depth"} if "complete_flow" in predictions else set())
+            values = synthesise(
+                {**streams[name], **predictions},
+                stage.warp,
+                self._depth,
+                self._image_size,
+                compose=stage.compose,
+                wanted=wanted,
+            )
+            values_by_stream[name] = values
+            signs |= vital_signs(values)
+        total, logs = self.objective(values_by_stream, stage.terms, context, stage.warp)
         return total, {**logs, **signs}
 
     def _predict(self, streams: Mapping[str, Batch], stage: StageSpec) -> dict[str, dict[str, Any]]:
         possible = self.network.possible(streams)
         offered = {name: {*batch, *possible[name]} for name, batch in streams.items()}
-        read = self.objective.reads(stage.terms, offered)
+        read = self.objective.reads(stage.terms, offered, stage.warp)
         wanted = {name: [k for k in keys if k in read[name]] for name, keys in possible.items()}
         device = next(self.network.parameters()).device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._bf16):
@@ -68,14 +79,3 @@ def _float32(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
     if isinstance(value, list):
         return [item.float() if item.is_floating_point() else item for item in value]
     return value.float() if value.is_floating_point() else value
-
-
-def _vital_signs(predictions: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Mean disparity and mean absolute translation by axis: early collapse shows there."""
-    signs: dict[str, Tensor] = {}
-    if "disparity" in predictions:
-        signs["mean_disparity"] = predictions["disparity"].detach().mean()
-    if "translation" in predictions:
-        mean = predictions["translation"].detach().abs().flatten(0, -2).mean(0)
-        signs |= {f"mean_abs_t{axis}": mean[i] for i, axis in enumerate("xyz")}
-    return signs

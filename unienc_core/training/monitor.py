@@ -13,6 +13,9 @@ FIRST_STEP = 300
 AVERAGED_STEPS = 75
 """Length of the running averages."""
 
+BLACK_MASK = 0.005
+"""A motion mask below this on average is black; some 5% of the pixels of a street move."""
+
 _WARPED, _IDENTITY = "photometric/warped", "photometric/identity"
 _KEPT = "photometric/automask_keep"
 
@@ -53,11 +56,22 @@ def _masked_out(means: Means) -> str | None:
     return f"the auto-mask keeps {kept:.0%} of the pixels, under half: little is left to learn from"
 
 
+def _black_mask(means: Means) -> str | None:
+    mask = means["mean_motion_mask"]
+    if mask >= BLACK_MASK:
+        return None
+    return (
+        f"the motion mask is black: {mask:.4f} on average, under {BLACK_MASK}; its sparsity and "
+        "smoothness weigh more than what it explains"
+    )
+
+
 _CHECKS: dict[str, tuple[tuple[str, ...], Callable[[Means], str | None]]] = {
     "identity": ((_WARPED, _IDENTITY), _at_identity),
     "translation": (("mean_abs_tx", "mean_abs_ty", "mean_abs_tz"), _sideways),
     "disparity": (("mean_disparity",), _far_away),
     "automask": ((_KEPT,), _masked_out),
+    "motion_mask": (("mean_motion_mask",), _black_mask),
 }
 
 

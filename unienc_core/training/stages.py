@@ -88,9 +88,12 @@ def check_stages(network: Network, objective: Objective, preset: Preset) -> None
     }
     for stage in preset.stages:
         moving_names(network, stage)
-        check_warp(stage.warp)
+        try:
+            check_warp(stage.warp, network.produces)
+        except WiringError as error:
+            raise WiringError(f"stages.{stage.name}: {error}") from error
         for term in stage.terms:
-            objective.streams_of(term, offered)
+            objective.streams_of(term, offered, stage.warp)
 
 
 def apply_stage(network: nn.Module, stage: StageSpec) -> str:

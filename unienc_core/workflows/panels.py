@@ -21,7 +21,7 @@ from unienc_core.presets import Preset
 from unienc_core.training.module import TrainModule
 from unienc_core.training.stages import locate
 from unienc_core.training.step import to_device
-from unienc_core.view_synthesis import MADE_FROM, synthesise
+from unienc_core.view_synthesis import made_from, synthesise
 from unienc_core.workflows.depth_plots import captioned
 from unienc_core.workflows.training_data import TrainingData
 
@@ -31,6 +31,7 @@ PICTURES = 20
 SHORTEST_WAIT = 50
 """... but not more often than after as many steps."""
 TILE_WIDTH = 320
+_SHOWN = ("depth", "warped")
 GREATEST_ERROR = 0.5
 """Photometric error at the bright end of its scale."""
 
@@ -69,11 +70,17 @@ class Panels:
         stage = self._preset.stages[locate(self._preset.stages, step - 1).stage]
         network = self._module.network
         placed = to_device(batch, next(network.parameters()).device)
-        wanted = {key for keys in MADE_FROM.values() for key in keys} & set(network.produces)
+        recipes = made_from(stage.warp)
+        wanted = {key for made in _SHOWN for key in recipes[made]} & set(network.produces)
         with torch.no_grad(), _evaluating(network):
             predictions = network({"panel": placed}, sorted(wanted))["panel"]
             values = synthesise(
-                {**placed, **predictions}, stage.warp, self._preset.depth, self._preset.image_size
+                {**placed, **predictions},
+                stage.warp,
+                self._preset.depth,
+                self._preset.image_size,
+                compose=stage.compose,
+                wanted=_SHOWN,
             )
             tiles = {name: picture.cpu() for name, picture in _tiles(values).items()}
         depth_range = DepthRange(self._preset.depth.min, self._preset.depth.max)

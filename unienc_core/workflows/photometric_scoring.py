@@ -171,5 +171,7 @@ def _score(predictor: Predictor, batch: Batch, scores: PhotometricScores) -> Non
         if not all(bool(torch.isfinite(made).all()) for made in (finest, cast(Tensor, motion))):
             raise IntegrityError("the network predicts NaN or infinity; use another checkpoint")
         made = {"disparity_scales": [finest], "T_source_target": motion}
-        views = synthesise({**batch, **made}, "ego", preset.depth, preset.image_size)
+        views = synthesise(
+            {**batch, **made}, "ego", preset.depth, preset.image_size, wanted=("warped",)
+        )
         scores.add(batch["target_image"], batch["source_images"], views["warped"])

@@ -100,9 +100,13 @@ def _joined(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         match = re.fullmatch(r"(.*\.attn\.)([qkv])(\..*)", name)
         if match is None:
             made[name] = tensor
+            continue
+        parts = [state.get(f"{match[1]}{part}{match[3]}") for part in "qkv"]
+        found = [x for x in parts if x is not None and x.dim() and x.shape == tensor.shape]
+        if len(found) < len(parts):  # stays as it is, to be refused by name
+            made[name] = tensor
         elif match[2] == "q":
-            parts = [state.get(f"{match[1]}{part}{match[3]}") for part in "qkv"]
-            made[f"{match[1]}qkv{match[3]}"] = torch.cat([x for x in parts if x is not None])
+            made[f"{match[1]}qkv{match[3]}"] = torch.cat(found)
     return made
 
 

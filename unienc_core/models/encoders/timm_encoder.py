@@ -24,9 +24,9 @@ _GREY = ((0.45,) * 3, (0.225,) * 3)
 class TimmEncoder(Encoder):
     """A timm backbone, its peculiarities absorbed: levels are NCHW, input is 0..1 RGB.
 
-    Pretrained weights of its first layer serve a pair of images by halves, so that a pair of equal
-    images starts as the single image did; without them, half of that layer starts as the
-    difference of the two.
+    Pretrained weights of its first layer serve a pair of images by halves (a triple by thirds), so
+    that a pair of equal images starts as the single image did; without them, half of that layer
+    starts as the difference of the two.
 
     Args:
         site: Where the encoder stands.
@@ -69,9 +69,9 @@ class TimmEncoder(Encoder):
         self.pretrained = pretrained or file is not None
         arguments = _model_arguments(site, name, drop_path, swin_padding) | (model_args or {})
         self.net = _create(site, name, arguments, pretrained=pretrained, file=file)
-        if site.view == "pair" and not self.pretrained:
+        if site.view != "frame" and not self.pretrained:
             first = next(m for m in self.net.modules() if isinstance(m, nn.Conv2d))
-            start_with_differences(first, site.in_channels // 2)
+            start_with_differences(first, 3, site.in_channels // 3)
         if _is_swin(name) and swin_padding == "pad_then_roll":
             pad_then_roll(self.net)
         self._gives_nhwc = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")

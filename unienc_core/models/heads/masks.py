@@ -161,8 +161,8 @@ class Masks(Head):
         tasks = inputs.values["task"]
         features, maps = self.pixel_decoder(inputs.pyramids[0].levels)
         token = self.task_token(self.sentences[tasks.flatten()])
-        made = self.query_decoder(features, maps, token, every_layer=self.training)
-        if not self.training:
+        made = self.query_decoder(features, maps, token, every_layer=inputs.training)
+        if not inputs.training:
             return {
                 "class_logits": made.class_logits[-1].unflatten(0, tasks.shape),
                 "mask_logits": made.mask_logits[-1].unflatten(0, tasks.shape),

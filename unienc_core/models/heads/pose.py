@@ -45,14 +45,8 @@ class _PoseHead(Head):
         super().__init__()
         if site.view != "pair":
             raise WiringError(f"head '{site.name}': a pose head needs view: pair")
-        self.temporal = pair_order == "temporal"
+        self.temporal = site.pairs_in_time(pair_order)
         self.frames = site.frames[0]
-        if self.frames == 1 and self.temporal != site.temporal[0]:
-            found = "temporal" if site.temporal[0] else "target_last"
-            raise WiringError(
-                f"head '{site.name}': pair_order {pair_order}, but the encoder of pairs that it "
-                f"reads has pair_order {found}; give both the same"
-            )
         self.requires = ("source_offsets",) if self.temporal else ()
 
     def forward(self, inputs: NodeInputs) -> Predictions:

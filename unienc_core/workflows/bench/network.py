@@ -178,7 +178,11 @@ def _step_parts(rig: StepRig) -> list[Part]:
         ({**rig.streams[name], **_float(of_stream)}, rig.stage.warp, rig.preset.depth)
         for name, of_stream in made.items()
     ]
-    arguments = [((*detached(view), rig.preset.image_size), {}) for view in views]
+    options = {
+        "compose": rig.stage.compose,
+        "wanted": objective.requires(rig.stage.terms),
+    }
+    arguments = [((*detached(view), rig.preset.image_size), options) for view in views]
     parts.append(Part("view synthesis", synthesise, arguments))
     parts += [
         Part(name, module, detached(calls[name]), list(module.parameters()))

@@ -1,0 +1,281 @@
+"""What moves between two frames: complete 3D flow and motion mask, decoded alike.
+
+Six stages, coarse to fine, each refine a small map (three channels of flow, one of mask) by a level
+of features; the finest level is the images themselves, the coarsest map is the camera's motion
+(Fig. 2c, Nguyen et al.).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unienc_core.contracts import Head, NodeInputs, PairOrder, Predictions
+from unienc_core.errors import WiringError
+from unienc_core.geometry.precision import widen
+from unienc_core.models.blocks import (
+    ResBlock,
+    earlier_first,
+    normalise_images,
+    source_is_later,
+    start_with_differences,
+)
+from unienc_core.models.decoder_steps import decoder_steps
+from unienc_core.models.site import NodeSite
+from unienc_core.registry import Count, register
+
+MotionBlock = Literal["paper_elu", "release_relu", "dynamo_linear"]
+"""How a refinement stage computes what it adds; see `Refinement`."""
+
+# Channels of a level that the pyramid lacks.
+FINER_WIDTH = 64
+
+
+class _MotionHead(Head):
+    """A pair's features and images, and the camera's motion, to maps of several sizes.
+
+    The maps lie on the target's pixels, whatever frame is shown first. With `pair_order:
+    target_last` the decoder sees (source, target) and T_source_target, and what it makes is the
+    output. With `temporal` it sees (earlier, later) and the motion forwards in time, to first
+    order: the output changes its sign where the source is the earlier frame. Which of the two
+    frames is the target it is then not told, so `temporal` is for an encoder of pairs that is in
+    that order itself. Three frames (`view: triple`) are always in order of time, target in the
+    middle: one pass gives +value for the later source and -value for the earlier one. A mask has
+    no sign.
+
+    No gradient goes into the camera's motion, nor through a level made up for the pyramid (see
+    `FinerLevel`) into the encoder.
+
+    Args:
+        site: Where the head stands.
+        motion_block: Form of the refinement stages (see `Refinement`).
+        output_scale: Factor of the maps, which keeps the first flow small and the first mask at
+            one half; Dynamo-Depth has 0.01.
+        pose_scale: Factor of the camera's motion, whose numbers are small.
+        squeeze: Channels to which a 1x1 convolution brings every wider level, or None: the widths
+            of the decoder are those of the levels, and its size goes with their square.
+        scales: How many maps, from the images' size on; each next has half the size.
+        pair_order: `target_last`, or `temporal`.
+    """
+
+    requires = ("axis_angle", "translation")
+    key: str
+    channels: int
+
+    def __init__(
+        self,
+        site: NodeSite,
+        *,
+        motion_block: MotionBlock = "paper_elu",
+        output_scale: float = 0.005,
+        pose_scale: float = 100.0,
+        squeeze: Count | None = None,
+        scales: int = 4,
+        pair_order: PairOrder = "target_last",
+    ) -> None:
+        super().__init__()
+        if site.view not in ("pair", "triple"):
+            raise WiringError(f"head '{site.name}': a motion head needs view: pair or triple")
+        self.triple = site.view == "triple"
+        self.temporal = self.triple or site.pairs_in_time(pair_order)
+        if self.temporal:
+            self.requires = (*self.requires, "source_offsets")
+        self.frames = site.frames[0]
+        self.pose_scale, self.output_scale = pose_scale, output_scale
+        self.decode = _Decoder(site, self.channels, motion_block, squeeze)
+        strides = self.decode.strides
+        wanted = [2**k for k in range(scales)]
+        if scales < 1 or not set(wanted) <= set(strides):
+            raise WiringError(
+                f"head '{site.name}': {scales} scales asked for, possible are 1 to "
+                f"{len(set(strides))}"
+            )
+        # Where several stages have one stride, the last of them has seen the most.
+        self.outputs = [len(strides) - 1 - strides[::-1].index(stride) for stride in wanted]
+
+    def forward(self, inputs: NodeInputs) -> Predictions:
+        """Return the map, `M C H W` (`M 2 C H W` of three frames), and its scales, finest first."""
+        levels, images = inputs.pyramids[0].levels, inputs.images
+        translation, axis_angle = inputs.values["translation"], inputs.values["axis_angle"]
+        pose = torch.cat([translation, axis_angle], -1).detach()
+        signs = None
+        if self.temporal:
+            offsets = inputs.values["source_offsets"]
+            signs = torch.where(source_is_later(offsets), 1.0, -1.0).to(pose)
+            if self.triple:
+                signs = signs.view(-1, 2)
+                pose = (signs[..., None] * pose).mean(1)
+            else:
+                pose = signs[:, None] * pose
+                images = earlier_first(images, offsets)
+                if self.frames == 2:
+                    levels = [earlier_first(x, offsets) for x in levels]
+        maps = self.decode(levels, normalise_images(images), self.pose_scale * pose)
+        made = [self.output_scale * maps[i] for i in self.outputs]
+        if signs is not None:
+            signs = signs[..., None, None, None]
+            made = [self.for_sources(x[:, None] if self.triple else x, signs) for x in made]
+        return {self.key: made[0], f"{self.key}_scales": made}
+
+    def for_sources(self, forwards: Tensor, signs: Tensor) -> Tensor:
+        """Return what holds for each source, of what holds forwards in time.
+
+        Args:
+            forwards: `M C h w`, or `M 1 C h w` of three frames.
+            signs: 1 where the source is later than the target, else -1; `M 1 1 1` or `M 2 1 1 1`.
+        """
+        raise NotImplementedError
+
+
+@register("head", "scene_flow")
+class SceneFlow(_MotionHead):
+    """Complete 3D flow, X_source - X_target of every target pixel, up to scale (F_C).
+
+    See `_MotionHead` for the order of the frames.
+    """
+
+    key, channels = "complete_flow", 3
+    produces = ("complete_flow", "complete_flow_scales")
+
+    def for_sources(self, forwards: Tensor, signs: Tensor) -> Tensor:
+        """Turn the flow round where the source is the earlier frame."""
+        return signs * forwards
+
+
+@register("head", "motion_mask")
+class MotionMask(_MotionHead):
+    """Logits of the motion mask M, of every target pixel; 0, one half, before training.
+
+    See `_MotionHead` for the order of the frames.
+    """
+
+    key, channels = "motion_logits", 1
+    produces = ("motion_logits", "motion_logits_scales")
+
+    def for_sources(self, forwards: Tensor, signs: Tensor) -> Tensor:
+        """Return the same mask for every source."""
+        return forwards.expand(torch.broadcast_shapes(forwards.shape, signs.shape))
+
+
+class _Decoder(nn.Module):
+    """From the camera's motion at 1x1 (F_5 of the paper) through all levels to the images' size.
+
+    Attributes:
+        strides: Stride of each map, coarse to fine.
+    """
+
+    def __init__(self, site: NodeSite, out: int, form: MotionBlock, squeeze: int | None) -> None:
+        super().__init__()
+        spec = site.only_pyramid()
+        frames = site.frames[0]
+        coarsest = len(spec.strides) - 1
+        steps = [(spec.strides[-1], coarsest), *decoder_steps(spec, 2, site.name)]
+        self.strides = [stride for stride, _ in steps] + [1]
+        self.levels: list[int] = []
+        self.laterals, self.stages = nn.ModuleList(), nn.ModuleList()
+        nearest = coarsest
+        for stride, level in steps:
+            nearest = nearest if level is None else level
+            channels = spec.channels[nearest]
+            width = min(squeeze or channels, channels)
+            if level is None:
+                width = min(width, FINER_WIDTH)
+                factor = spec.strides[nearest] // stride
+                self.laterals.append(FinerLevel(channels, width, factor, frames))
+            else:
+                self.laterals.append(_squeeze(channels, width, frames))
+            as_it_comes = level is not None and width == channels
+            self.stages.append(Refinement(width, out, form, frames if as_it_comes else 1))
+            self.levels.append(nearest)
+        self.from_pose = nn.Conv2d(6, out, 1)
+        self.from_images = Refinement(site.image_channels, out, form, site.image_channels // 3)
+
+    def forward(self, levels: list[Tensor], images: Tensor, pose: Tensor) -> list[Tensor]:
+        """Return the maps, `M out h w`, coarse to fine.
+
+        Args:
+            levels: Of the pyramid, finest first.
+            images: Normalised, `M 3n H W`.
+            pose: Translation, then rotation, scaled; `M 6`.
+        """
+        x = self.from_pose(pose[:, :, None, None])
+        maps: list[Tensor] = []
+        for index, lateral, refine in zip(self.levels, self.laterals, self.stages, strict=True):
+            x = refine(x, lateral(levels[index]))
+            maps.append(x)
+        return [*maps, self.from_images(x, images)]
+
+
+class Refinement(nn.Module):
+    """One stage F_i, of the coarser map F_{i+1} and the level f_i (Section III-B, Nguyen et al.).
+
+    With U the bilinear enlargement, a = Conv3x3[U(F_{i+1}), f_i] and b = Conv3x3(a):
+
+    - ``paper_elu``: F_i = U(F_{i+1}) + ELU(Conv1x1[a, b]). A stage can lower its map by one at
+      most, so that an output lies no deeper than 6 `output_scale` under what the pose gives.
+    - ``release_relu``, as in the paper's released code: U(F_{i+1}) + Conv1x1[a, ReLU(b)].
+    - ``dynamo_linear``, as in Dynamo-Depth: U(F_{i+1}) + Conv1x1[a, b].
+
+    Args:
+        channels: Of the level.
+        out: Of the map.
+        form: Which of the three.
+        frames: How many frames the level holds side by side; of several, half of the first
+            convolution starts as their difference.
+    """
+
+    def __init__(self, channels: int, out: int, form: MotionBlock, frames: int = 1) -> None:
+        super().__init__()
+        self.form = form
+        self.first = nn.Conv2d(out + channels, channels, 3, 1, 1)
+        self.second = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.to_map = nn.Conv2d(2 * channels, out, 1)
+        start_with_differences(self.first, channels // frames, frames)
+
+    def forward(self, coarser: Tensor, level: Tensor) -> Tensor:
+        """Refine `coarser`, `M out h' w'`, by `level`, `M C h w`, to `M out h w`."""
+        enlarged = functional.interpolate(
+            widen(coarser), level.shape[2:], mode="bilinear", align_corners=False
+        )
+        first = self.first(torch.cat([enlarged, level], 1))
+        second = self.second(first)
+        if self.form == "release_relu":
+            second = functional.relu(second)
+        added = widen(self.to_map(torch.cat([first, second], 1)))
+        return enlarged + (functional.elu(added) if self.form == "paper_elu" else added)
+
+
+class FinerLevel(nn.Module):
+    """A level that the pyramid lacks (a Swin has none at stride 2), made of the nearest coarser.
+
+    The level is detached, mixed by a 1x1 convolution, enlarged, and refined by two residual blocks
+    with ELU. (Published with enlarging before mixing, which is the same: bilinear weights sum to
+    one.)
+    """
+
+    def __init__(self, channels: int, width: int, factor: int, frames: int = 1) -> None:
+        super().__init__()
+        self.factor = factor
+        self.mix = nn.Conv2d(channels, width, 1)
+        start_with_differences(self.mix, channels // frames, frames)
+        self.refine = nn.Sequential(*(ResBlock(width, width, act=nn.ELU) for _ in range(2)))
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Map `M C h w` to `M width factor*h factor*w`."""
+        mixed = self.mix(level.detach())
+        larger = functional.interpolate(
+            mixed, scale_factor=self.factor, mode="bilinear", align_corners=False
+        )
+        return self.refine(larger)
+
+
+def _squeeze(channels: int, width: int, frames: int) -> nn.Module:
+    """Return a 1x1 convolution to fewer channels, or nothing where there are no fewer."""
+    if width == channels:
+        return nn.Identity()
+    conv = nn.Conv2d(channels, width, 1)
+    start_with_differences(conv, channels // frames, frames)
+    return conv
