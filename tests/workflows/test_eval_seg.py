@@ -90,6 +90,29 @@ def test_processes_change_nothing(tmp_path, task) -> None:
     assert eval_seg(**folders, task=task, workers=2) == alone
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_workers_copied_off_a_process_of_one_thread_change_nothing(tmp_path, task) -> None:
+    report = evaluate(tmp_path, task, count=5)
+    words = ["eval-seg", "--predictions", str(tmp_path / "found"), "--ground-truth"]
+    words += [str(tmp_path / "cs" / "gtFine"), "--task", task, "--workers", "2", "--json"]
+    script = (
+        "import multiprocessing, sys, threading\n"
+        "from unienc_cli.main import run\n"
+        "assert threading.active_count() == 1\n"
+        "code = run(sys.argv[1:])\n"
+        "assert multiprocessing.forkserver._forkserver._forkserver_pid is None\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import multiprocessing.forkserver\n{script}", *words],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["metrics"] == report["metrics"]
+    assert found["per_class"] == report["per_class"]
+
+
 def test_panoptic_truth_may_be_a_document(tmp_path) -> None:
     truth = write_truth(tmp_path / "cs")
     files = sorted(truth.glob("*/*_instanceIds.png"))

@@ -17,7 +17,6 @@ from unienc_core.data.transforms import NUM_DRAWS
 from unienc_core.errors import DataError
 from unienc_core.sentences import TASKS, Task
 
-
 _LOOKED_AT = 8
 """Frames of a store, at most, in which a known class is sought."""
 

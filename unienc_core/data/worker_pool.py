@@ -5,14 +5,16 @@ This module runs in worker processes and imports no torch.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import cv2
@@ -21,12 +23,9 @@ from unienc_core.errors import ResourceError
 
 ResultT = TypeVar("ResultT")
 
-_KEEP_FREED_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-}
-"""Of the GNU C library: pictures of one size come and go, and fresh pages for each cost more time
-than all that is done with them."""
+_KEEP_FREED_MEMORY = ((-1, 1 << 30), (-3, 32 << 20))
+"""Thresholds of the GNU C library (trim, mmap): pictures of one size come and go, and fresh pages
+for each cost more time than all that is done with them."""
 
 
 class Pool(Protocol):
@@ -67,15 +66,22 @@ class ProcessPool:
 
     Args:
         workers: How many.
-        preload: See `start_server`.
+        preload: Modules that the server imports, unless it runs already.
+        may_copy: Fork off this process instead, which takes no time, while it has one thread: for
+            jobs that only read, since copies hold its open files, too.
     """
 
-    def __init__(self, workers: int, preload: Sequence[str] = ()) -> None:
-        start_server(preload)
+    def __init__(
+        self, workers: int, preload: Sequence[str] = (), *, may_copy: bool = False
+    ) -> None:
+        copies = may_copy and sys.platform == "linux" and threading.active_count() == 1
+        context = multiprocessing.get_context("fork" if copies else "forkserver")
+        if copies:
+            cv2.setNumThreads(1)  # a copy of OpenCV's threads would be waited for in vain
+        else:
+            context.set_forkserver_preload(["__main__", __name__, *preload])
         self._executor = ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("forkserver"),
-            initializer=_prepare_worker,
+            workers, mp_context=context, initializer=_prepare_worker
         )
 
     def map(
@@ -110,31 +116,20 @@ class ProcessPool:
             process.join()
 
 
-def make_pool(workers: int, preload: Sequence[str] = ()) -> InlinePool | ProcessPool:
+def make_pool(
+    workers: int, preload: Sequence[str] = (), *, may_copy: bool = False
+) -> InlinePool | ProcessPool:
     """Return a pool of `workers` processes; one worker means this process."""
-    return InlinePool() if workers <= 1 else ProcessPool(workers, preload)
-
-
-def start_server(preload: Sequence[str] = ()) -> None:
-    """Start the process that workers are forked off, unless it runs already, and do not wait.
-
-    Args:
-        preload: Modules that it imports.
-    """
-    server = multiprocessing.forkserver
-    server.set_forkserver_preload(["__main__", __name__, *preload])
-    before = dict(os.environ)
-    try:
-        os.environ.update({**_KEEP_FREED_MEMORY, **before})
-        server.ensure_running()
-    finally:
-        for name in _KEEP_FREED_MEMORY.keys() - before.keys():
-            del os.environ[name]
+    return InlinePool() if workers <= 1 else ProcessPool(workers, preload, may_copy=may_copy)
 
 
 def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a copy has the handler of its parent
     cv2.setNumThreads(1)
+    with suppress(OSError, AttributeError):  # another C library
+        for parameter, value in _KEEP_FREED_MEMORY:
+            ctypes.CDLL(None).mallopt(parameter, value)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -26,7 +26,7 @@ from unienc_core.data.seg_files.names import (
 )
 from unienc_core.data.sets.cityscapes_files import IMAGES, LABELS
 from unienc_core.data.sets.pictures import read_picture
-from unienc_core.data.worker_pool import make_pool, start_server
+from unienc_core.data.worker_pool import make_pool
 from unienc_core.errors import DataError
 from unienc_core.metrics.panoptic_quality import instance_segments
 from unienc_core.workflows.seg_samples import (
@@ -39,8 +39,6 @@ from unienc_core.workflows.seg_samples import (
 )
 
 Pair = PanopticPair | InstancePair | SemanticPair
-
-_PRELOAD = [__name__]
 
 
 class SegSource(Protocol):
@@ -89,8 +87,6 @@ class FolderSource:
     def __init__(
         self, predictions: Path, ground_truth: Path, task: Task, table: ClassTable, workers: int
     ) -> None:
-        if workers > 1:
-            start_server(_PRELOAD)  # it imports while files are being matched
         matches: Matches[PanopticPair] | Matches[InstancePair] | Matches[SemanticPair]
         if task == "panoptic":
             matches = match_panoptic(ground_truth, predictions, table)
@@ -113,7 +109,8 @@ class FolderSource:
     def scores(self, with_confusion: bool) -> Iterator[tuple[int, ScoredImage]]:
         """Score all pictures, several at a time."""
         score = partial(_score_pair, self._folders, with_confusion)
-        with make_pool(min(self._workers, len(self)), _PRELOAD) as pool:
+        workers = min(self._workers, len(self))
+        with make_pool(workers, [__name__], may_copy=True) as pool:
             yield from pool.map(score, [(pair,) for pair in self._pairs])
 
     def sample(self, index: int) -> SegSample:
