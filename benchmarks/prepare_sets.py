@@ -66,15 +66,14 @@ def link_tree(root: Path, pictures: list[Path], size: tuple[int, int], frames: i
     return paths
 
 
-def bare(paths: list[Path]) -> tuple[float, float]:
-    """Decode, crop and resize in this process; return wall and CPU seconds a frame."""
+def bare(paths: list[Path]) -> float:
+    """Decode, crop and resize in this process; return the seconds of a frame."""
     cv2.setNumThreads(1)
-    wall, cpu = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
     for path in paths:
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
         cv2.resize(image[: image.shape[0] * 3 // 4], (512, 192), interpolation=cv2.INTER_AREA)
-    count = len(paths)
-    return (time.perf_counter() - wall) / count, (time.process_time() - cpu) / count
+    return (time.perf_counter() - began) / len(paths)
 
 
 def prepare(root: Path, out: Path, size: tuple[int, int], workers: int) -> None:
@@ -92,15 +91,12 @@ def prepare(root: Path, out: Path, size: tuple[int, int], workers: int) -> None:
         peak = max(peak, *(high_water(process.pid) for process in active_children()), 0.0)
 
     report = prepare_set(listing, out, workers=workers, reporter=Reporter(watch))
-    own, others = (
-        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    own = resource.getrusage(resource.RUSAGE_SELF)
     used = {
         "frames": report["stored"],
         "seconds": report["seconds"],
         "cpu_listing": listed,
         "cpu_parent": own.ru_utime + own.ru_stime,
-        "cpu_workers": others.ru_utime + others.ru_stime,
         "mb_parent": own.ru_maxrss / 1024,
         "mb_worker": peak,
     }
@@ -133,16 +129,13 @@ def throughput(pictures: list[Path], folder: Path, frames: int, workers: int) ->
     before = bare(paths[:BARE_FRAMES])
     found = prepared(folder / "set", (192, 512), workers)
     after = bare(paths[:BARE_FRAMES])
-    wall, cpu = ((a + b) / 2 for a, b in zip(before, after, strict=True))
+    wall = (before + after) / 2
     rate = found["frames"] / found["seconds"]
-    spent = found["cpu_workers"] + found["cpu_parent"] - found["cpu_listing"]
-    cpu_frame = spent / found["frames"]
-    print(f"bare decode + resize, one process: {1 / wall:.1f} frames/s, {1e3 * cpu:.1f} ms of CPU")
+    print(f"bare decode + resize, one process: {1 / wall:.1f} frames/s")
     print(
-        f"prepare-data, {workers} workers: {rate:.1f} frames/s, {1e3 * cpu_frame:.1f} ms of CPU a "
-        f"frame, start of the workers included; {rate * wall / workers:.2f} x workers x the bare "
-        f"rate by the clock, {cpu / cpu_frame:.2f} by CPU time; largest "
-        f"worker {found['mb_worker']:.0f} MB"
+        f"prepare-data, {workers} workers: {rate:.1f} frames/s, start of the workers included; "
+        f"{rate * wall / workers:.2f} x workers x the bare rate; largest worker "
+        f"{found['mb_worker']:.0f} MB"
     )
     return found
 
