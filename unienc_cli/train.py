@@ -47,6 +47,15 @@ def train_student(
         ),
     ] = None,
     sets: Sets = None,
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PART",
+            help="Train a part of the preset's stages now: 1..3, 2, or a name. The same command "
+            "with a later part, or without one, goes on.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder (default: runs/<preset>-<seed>).")
     ] = None,
@@ -108,6 +117,7 @@ def train_student(
             stores,
             out=out,
             overrides=sets or [],
+            stages=stages,
             seed=seed,
             device=device,
             threads=threads,

@@ -235,7 +235,7 @@ GROUND_K = torch.tensor([[50.0, 0, 30.0], [0, 47.0, 17.0], [0, 0, 1]], dtype=F64
 PLANES = ((0.0, 0.0, 1.0), (4.0, -3.0, 1.7), (-3.0, 2.0, 0.11))  # pitch, roll (degrees), height
 
 
-def ground_stream(planes=PLANES, convention="scaled", below=1.5):
+def ground_stream(planes=PLANES, convention="scaled", below=1.5, K=GROUND_K):
     """Disparities of planes; every 7th pixel lies `below` times as far, every 5th nearer.
 
     Returns:
@@ -247,7 +247,8 @@ def ground_stream(planes=PLANES, convention="scaled", below=1.5):
         s = h / GROUND_SIZE[0]
         # Pixel centres at integers: c' = s (c + 0.5) - 0.5.
         u, v = torch.meshgrid(torch.arange(w), torch.arange(h), indexing="xy")
-        x, y = ((u + 0.5) / s - 0.5 - 30) / 50, ((v + 0.5) / s - 0.5 - 17) / 47
+        x, y = ((c + 0.5) / s - 0.5 for c in (u, v))
+        x, y = (x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1]
         index = torch.arange(h * w).reshape(h, w)
         farther, nearer = index % 7 == 0, index % 5 == 1
         maps = []
@@ -266,7 +267,7 @@ def ground_stream(planes=PLANES, convention="scaled", below=1.5):
     B = len(planes)
     values = {
         "target_image": torch.zeros(B, 3, *GROUND_SIZE, dtype=F64),
-        "K": GROUND_K.repeat(B, 1, 1),
+        "K": K.repeat(B, 1, 1),
         "disparity_scales": scales,
         "depth_spec": spec,
     }
@@ -281,7 +282,7 @@ def disparity_of(inverse, spec):
 
 @pytest.mark.parametrize("convention", ["scaled", "inverse"])
 def test_above_ground_by_hand_for_a_batch_of_different_planes_and_scales(convention):
-    """Planes of each image's own points, and K of each scale's own size, or nothing fits."""
+    """Each image has a plane of its own points, or nothing fits."""
     values, expected = ground_stream(convention=convention)
     term = AboveGround()
     found = term(values, StepContext(generator_seed=3))
@@ -297,6 +298,13 @@ def test_above_ground_by_hand_for_a_batch_of_different_planes_and_scales(convent
         }
         own = term(alone, StepContext(generator_seed=3))
         torch.testing.assert_close(own, found[b : b + 1], rtol=1e-9, atol=0)
+
+
+def test_every_scale_has_intrinsics_of_its_own_size():
+    """Through those of the full size, the road of a wide camera would be too steep for a ground."""
+    wide = torch.tensor([[20.0, 0, 31.5], [0, 14.0, 23.5], [0, 0, 1]], dtype=F64)
+    values, expected = ground_stream(planes=((0.0, 0.0, 1.5),), K=wide)
+    torch.testing.assert_close(AboveGround()(values, StepContext()), expected, rtol=1e-5, atol=0)
 
 
 def test_only_pixels_below_the_ground_are_raised():

@@ -102,7 +102,7 @@ def build(preset: Preset) -> Network:
 
 def test_all_planned_systems_have_a_draft():
     systems = {"unified-student", "unified-teacher", "steering", "moreau", "kinfu"}
-    systems |= {"erkent-teacher", "erkent-student", "dynamo-depth"}
+    systems |= {"erkent-teacher", "erkent-student"}
     assert {p.stem for p in DRAFTS} == systems
 
 

@@ -6,8 +6,16 @@ import pytest
 import torch
 
 from unienc_core.contracts import StepContext
-from unienc_core.geometry import se3
-from unienc_core.losses import Consistency, FlowSmooth, MaskSmooth, Photometric, Sparsity
+from unienc_core.geometry import camera, se3
+from unienc_core.geometry.ground import fit_ground_plane
+from unienc_core.losses import (
+    AboveGround,
+    Consistency,
+    FlowSmooth,
+    MaskSmooth,
+    Photometric,
+    Sparsity,
+)
 from unienc_core.presets import DepthSpec
 from unienc_core.view_synthesis import synthesise
 
@@ -147,6 +155,39 @@ def test_smoothness_of_flow_and_mask(term, maps):
         return oracle.edge_aware(maps(values, i)[b, s].numpy(), image) / 2**i
 
     np.testing.assert_allclose(found(term, values), expected(of_scene), rtol=1e-10)
+
+
+def test_above_ground():
+    """A bumpy road under each of two cameras; the plane comes from where it is tested itself."""
+    values = stream()
+    K = values["K"] = torch.tensor(
+        [[40.0, 0.2, 21.0], [0, 38.0, 9.0], [0, 0, 1]], dtype=F64
+    ).repeat(B, 1, 1)
+    generator = torch.Generator().manual_seed(3)
+    small = [camera.resize_K(K, SIZE, size) for size in SCALES]
+    scales = []
+    for own, size in zip(small, SCALES, strict=True):
+        rays = camera.backproject(torch.ones(B, 1, *size, dtype=F64), own)
+        road = (rays[:, 1:2] / torch.tensor([1.2, 2.0]).view(B, 1, 1, 1)).clamp(min=0.04)
+        bumps = 1 + 0.05 * torch.randn(B, 1, *size, generator=generator, dtype=F64)
+        scales.append(camera.depth_to_disparity(1 / (road * bumps), SPEC.min, SPEC.max))
+    values |= {"disparity_scales": scales, "depth_spec": SPEC}
+    losses = np.zeros(B)
+    for i, disparity in enumerate(scales):
+        depth = camera.disparity_to_depth(disparity, SPEC.min, SPEC.max)
+        plane = fit_ground_plane(camera.backproject(depth, small[i]), tolerance=0.05, seed=7)
+        assert plane.found.tolist() == [i < 2] * B  # the coarsest has too few points
+        for b in range(B):
+            rays = oracle.backproject(np.ones((1, *SCALES[i])), small[i][b].numpy())
+            # n . (z r) + h = 0 lies at 1/z = -(n . r) / h, and what counts as on it 5% farther.
+            fall = -np.tensordot(plane.normal[b].numpy(), rays, 1)
+            inverse = fall / (1.05 * plane.height[b].item() or np.inf)
+            of_plane = (inverse - 1 / SPEC.max) / (1 / SPEC.min - 1 / SPEC.max)
+            lost = np.maximum(of_plane - disparity[b, 0].numpy(), 0)
+            losses[b] += np.where(inverse >= 1 / SPEC.max, lost, 0).mean() / 2**i / len(SCALES)
+    result = AboveGround(tolerance=0.05)(values, StepContext(generator_seed=7))
+    assert (losses > 1e-4).all()
+    np.testing.assert_allclose(result.numpy(), losses, rtol=1e-9)
 
 
 @pytest.mark.parametrize("warp", ["complete", "final"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tiny_store import write_tiny_store
-from training_runs import PRESET
+from training_runs import MOTION, PRESET
 
 from unienc_core.checkpoint import list_checkpoints
 from unienc_core.contracts import Reporter
@@ -90,6 +90,19 @@ def test_five_kills_change_nothing(whole, tmp_path, context, workers):
         assert killed(context, (preset, store, out, workers), at, delay), "ended before the kill"
     assert list_checkpoints(out / "checkpoints"), "killed before there was anything to resume"
     run(preset, store, out, workers)
+    assert final_bytes(out) == final_bytes(uninterrupted)
+    assert log_of(out) == log_of(uninterrupted)
+
+
+def test_a_kill_in_every_stage_of_scene_motion(whole, tmp_path, context):
+    """Each stage moves other nodes, warps by another flow and has an optimiser of its own."""
+    store = whole[1]
+    preset, uninterrupted, out = (tmp_path / name for name in ("motion.yaml", "whole", "torn"))
+    preset.write_text(MOTION)
+    run(preset, store, uninterrupted, workers=0)
+    for at in (8, 12, 16, 20):  # of stages that end at 11, 14, 18 and 23
+        assert killed(context, (preset, store, out, 0), at, after=0.0), "ended before the kill"
+    run(preset, store, out, workers=0)
     assert final_bytes(out) == final_bytes(uninterrupted)
     assert log_of(out) == log_of(uninterrupted)
 

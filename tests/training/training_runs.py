@@ -34,6 +34,62 @@ stages:
   - {name: all, steps: 50, terms: [photometric, smooth], schedule: {type: tail}}
 """
 
+MOTION = """
+name: motion
+image_size: [64, 96]
+network:
+  encoders:
+    main:
+      type: timm
+      options: {name: resnet18, model_args: {channels: [8, 8, 8, 8], stem_width: 8}}
+  heads:
+    depth: {type: unet, reads: [main], options: {channels: [8, 8, 8, 8, 8], scales: 2}}
+    pose:
+      type: multi_scale
+      reads: [main]
+      view: pair
+      options: {widths: [8, 8, 8, 8], squeeze: 8}
+    scene_flow: {type: scene_flow, reads: [main], view: pair, options: {squeeze: 8, scales: 2}}
+    motion_mask: {type: motion_mask, reads: [main], view: pair, options: {squeeze: 8, scales: 2}}
+streams:
+  triplets: {kind: triplets, batch_size: 2}
+terms:
+  start: {type: photometric, options: {automask: true}}
+  photometric: {options: {automask: false}}
+  smooth: {weight: 1e-3}
+  flow_smooth: {weight: 1e-3, ramp: true}
+  mask_smooth: {weight: 0.1, ramp: true}
+  consistency: {weight: 5.0, ramp: true}
+  sparsity: {weight: 0.1, ramp: true}
+  above_ground: {weight: 0.1, ramp: true}
+optimizer: {lr: 3e-4}
+stages:
+  - name: depth-pose
+    steps: 11
+    trains: ["encoders.*", "heads.depth.*", "heads.pose.*"]
+    terms: [start, smooth]
+  - name: flow
+    steps: 3
+    trains: ["heads.scene_flow.*"]
+    warp: complete
+    terms: [photometric, flow_smooth]
+    steps_per_ramp: 9
+  - name: motion
+    steps: 4
+    trains: ["heads.pose.*", "heads.scene_flow.*", "heads.motion_mask.*"]
+    warp: final
+    terms: [photometric, flow_smooth, mask_smooth, consistency, sparsity]
+    steps_per_ramp: 9
+  - name: everything
+    steps: 5
+    warp: final
+    lr: 1e-4
+    schedule: {type: poly}
+    terms: [photometric, smooth, flow_smooth, mask_smooth, consistency, sparsity, above_ground]
+    steps_per_ramp: 9
+"""
+"""Four stages with real heads of scene motion, as the paper has them."""
+
 
 class Crash(Exception):  # noqa: N818
     """Stands for a kill: nothing is saved after it."""

@@ -65,8 +65,8 @@ def test_attention_of_the_cpu_is_counted():
 @pytest.mark.parametrize(
     ("preset", "part", "size", "gmac"),
     [
-        ("md2-sep", "encoders.main", (192, 640), resnet18_macs(192, 640) / 1e9),
-        ("md2-sep", "heads.depth", (192, 640), 3.6),
+        ("monodepth2", "encoders.main", (192, 640), resnet18_macs(192, 640) / 1e9),
+        ("monodepth2", "heads.depth", (192, 640), 3.6),
         ("unified-kitti", "heads.pose", (192, 512), 1.3),
         ("unified-kitti", "heads.pose", (192, 640), 1.6),
         # 4.49 at 224x224 (published: 4.5), and what is filled up to whole windows on top.
@@ -89,7 +89,7 @@ def test_networks_cost_what_is_published(preset, part, size, gmac):
         network.decode_pair(pyramids, pyramids, torch.cat([image, image], 1), values=offsets)
     with torch.no_grad():
         found = count_macs(Part(part, module, calls[part]).forward)
-    is_by_hand = preset == "md2-sep" and part == "encoders.main"
+    is_by_hand = preset == "monodepth2" and part == "encoders.main"
     assert found / 1e9 == pytest.approx(gmac, rel=1e-9 if is_by_hand else 0.02)
 
 

@@ -64,7 +64,9 @@ class RunFolder:
         Its paths are those of the folder as it was opened, wherever it lay when it was written.
         """
         report = self._record["report"]
-        return None if report is None else self._placed(report)
+        if report is None:
+            return None
+        return self.place(report, self.checkpoints / Path(report["checkpoint"]).name)
 
     def finish(self, report: Mapping[str, Any], final: Path) -> dict[str, Any]:
         """Record that the run is done, and return its report with the places of its files.
@@ -75,17 +77,17 @@ class RunFolder:
         """
         record = {**report, "checkpoint": f"{CHECKPOINTS}/{final.name}", "curves": CURVES}
         self._write(finished_at=time.time(), report=record)
-        return self._placed(record)
+        return self.place(report, final)
+
+    def place(self, report: Mapping[str, Any], last: Path) -> dict[str, Any]:
+        """Return a report with the places of the run's files, `last` its newest checkpoint."""
+        places = {"run": self.path, "checkpoint": last, "curves": self.curves}
+        return {**report, **{name: str(path) for name, path in places.items()}}
 
     def note_failure(self, reason: str | None) -> None:
         """Record why the run ended before its time, or that it goes on."""
         if self._record.get("failure") != reason:
             self._write(failure=reason)
-
-    def _placed(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        final = self.checkpoints / Path(report["checkpoint"]).name
-        places = {"run": self.path, "checkpoint": final, "curves": self.curves}
-        return {**report, **{name: str(path) for name, path in places.items()}}
 
     def _write(self, **changes: Any) -> None:
         self._record |= changes

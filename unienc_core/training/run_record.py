@@ -37,6 +37,7 @@ class RunIdentity:
         data: SHA-256 of each store's manifest, in order.
         weights: SHA-256 of the file of initial weights, if one was given.
         init: SHA-256 of the weights of the checkpoint that it started from, if one was given.
+        first_stage: The stage that these weights enter, if not the first.
     """
 
     preset: Preset
@@ -44,6 +45,7 @@ class RunIdentity:
     data: tuple[str, ...]
     weights: str | None = None
     init: str | None = None
+    first_stage: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
@@ -53,6 +55,7 @@ class RunIdentity:
             "data": list(self.data),
             "weights": self.weights,
             "init": self.init,
+            "first_stage": self.first_stage,
         }
 
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from unienc_core.data.labels import check_labels
-from unienc_core.errors import WiringError, nearest
+from unienc_core.errors import UsageError, WiringError, nearest
 from unienc_core.losses.objective import Objective
 from unienc_core.models.network import Network
 from unienc_core.models.wiring import KIND_KEYS
@@ -33,6 +33,35 @@ def locate(stages: Sequence[StageSpec], step: int) -> Position:
             return Position(index, step)
         step -= stage.steps
     raise IndexError(f"{step} steps beyond the last stage")
+
+
+def part_of(stages: Sequence[StageSpec], text: str | None) -> range:
+    """Return the steps of the run that a part of its stages stands for.
+
+    Args:
+        stages: All of them.
+        text: Numbers from 1, as the paper counts, or names: ``2``, ``1..3``, ``flow``; None: all.
+
+    Raises:
+        UsageError: If it names no part of the stages.
+    """
+    names = [stage.name for stage in stages]
+    ends = text.split("..") if text is not None else ["1", str(len(names))]
+    first, last = (_number(end, names) for end in (ends[0], ends[-1]))
+    if len(ends) > 2 or not 1 <= first <= last <= len(names):
+        raise UsageError(
+            f"--stages {text}: no part of the stages 1..{len(names)} ({', '.join(names)}); give "
+            "a number, a name, or two of them as 1..2, the earlier one first"
+        )
+    done = [sum(stage.steps for stage in stages[:count]) for count in (first - 1, last)]
+    return range(*done)
+
+
+def _number(text: str, names: Sequence[str]) -> int:
+    """Return the number of a stage, from 1; 0 if there is none."""
+    if text in names:
+        return names.index(text) + 1
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def schedule_factor(schedule: ScheduleSpec, step: int, steps: int) -> float:

@@ -68,6 +68,8 @@ class Trainer:
         checkpoint_every: Steps between checkpoints; default: a twentieth of the run, within
             100 to 1000.
         world: The processes of the run; each has its own trainer, the lead's alone writes.
+        part: The steps of the run to do now, up to the end of a stage; the first counts only where
+            there is nothing to resume. Default: all.
 
     Attributes:
         logbook: Counters, clock and warnings of the run.
@@ -92,17 +94,19 @@ class Trainer:
         facts: Mapping[str, Any] | None = None,
         checkpoint_every: int | None = None,
         world: World | None = None,
+        part: range | None = None,
     ) -> None:
         for stage in preset.stages:
             moving_names(module.network, stage)
-        self._world = world or World()
+        self._world, self._part = world or World(), part or range(preset.total_steps)
         self._module, self._preset, self._draws, self._folder = module, preset, draws, folder
         self._seed, self._describe, self._facts = seed, describe, dict(facts or {})
         self._reporter = reporter or Reporter()
         self._every = checkpoint_every or min(1000, max(100, preset.total_steps // 20))
         self._entered: int | None = None
         self._saved_step = resume.step if resume else None
-        self.logbook = Logbook(preset.total_steps, self._reporter)
+        self.logbook = Logbook(self._part.stop, self._reporter)
+        self.logbook.counters.step = self._part.start
         share_batch_statistics(module.network, self._world, self._reporter.say)
         if self._world.lead:
             self._check_space()
@@ -110,7 +114,7 @@ class Trainer:
             self._restore(resume)
 
     def run(self) -> Path:
-        """Train to the end and return the final checkpoint.
+        """Train to the end of the part and return its last checkpoint.
 
         Raises:
             Interrupted: After SIGTERM or SIGINT, with everything saved.
@@ -123,7 +127,7 @@ class Trainer:
 
     def steps(self) -> Generator[int, None, None]:
         """Train, yielding the number of finished steps after each."""
-        counters, total = self.logbook.counters, self._preset.total_steps
+        counters, total = self.logbook.counters, self._part.stop
         if counters.step >= total:
             return
         history = History(self._folder.metrics, counters.step) if self._world.lead else None
@@ -154,7 +158,7 @@ class Trainer:
         if ends or (step % self._every == 0 and result.taken):
             self._save(history)
         self.logbook.report(stage.name, result.loss)
-        if (reason := self._world.agree(stop.number)) and step < self._preset.total_steps:
+        if (reason := self._world.agree(stop.number)) and step < self._part.stop:
             self._leave(history, reason)
 
     def _fetch(self, draws: Iterator[Draw], history: History | None, stop: StopFlag) -> list[Draw]:
@@ -215,7 +219,7 @@ class Trainer:
         self._world.agree(0)  # the launcher ends all when one has left: not before it is saved
         raise Interrupted(
             f"stopped by {Signals(reason).name} after step {self.logbook.counters.step} of "
-            f"{self._preset.total_steps}; saved in {self._folder.path}, the same command goes on"
+            f"{self._part.stop}; saved in {self._folder.path}, the same command goes on"
         )
 
     def _save(self, history: History | None) -> None:
@@ -259,7 +263,7 @@ class Trainer:
         load_tensors(self._module.objective, parts["objective"], where)
         device = next(self._module.network.parameters()).device
         self.logbook.restore(checkpoint.state, device)
-        if checkpoint.step < self._preset.total_steps:
+        if checkpoint.step < self._part.stop:
             position = locate(self._preset.stages, checkpoint.step)
             if position.step > 0:  # the optimiser of a finished stage is not carried over
                 self._enter(position)

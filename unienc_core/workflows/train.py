@@ -22,7 +22,8 @@ from unienc_core.training.environment import environment_record
 from unienc_core.training.initial import has_all_encoders, init_digest, start_from
 from unienc_core.training.module import TrainModule
 from unienc_core.training.run_dir import RunIdentity, check_run_folder
-from unienc_core.training.stages import apply_stage, check_stages
+from unienc_core.training.run_record import CHECKPOINTS
+from unienc_core.training.stages import apply_stage, check_stages, locate, part_of
 from unienc_core.training.step import to_device
 from unienc_core.training.trainer import Trainer, resume_point
 from unienc_core.workflows.curves import draw_curves
@@ -42,6 +43,7 @@ def train(
     *,
     out: Path | None = None,
     overrides: Sequence[str] = (),
+    stages: str | None = None,
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
@@ -68,6 +70,9 @@ def train(
         stores: Stores, or folders of ``prepare-data`` (their split `train` is used).
         out: Run folder; default: ``runs/<preset>-<seed>``, with `init` ``runs/<preset>-tuned-...``.
         overrides: ``path.to.key=value`` changes of the preset.
+        stages: The part of the stages to do now, see `part_of`; the same call with a later part, or
+            with none, goes on. Those before it must have been trained in this run folder, or are
+            left out: then the weights of `init` enter at its first stage.
         seed: Decides weights, order, augmentation and all other chance.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads of torch in each process; default: as torch finds.
@@ -100,6 +105,7 @@ def train(
     check_tracker(track)
     started = _open_init(init, weights, reporter)
     preset = _choose_preset(preset_name_or_path, overrides, started)
+    part = part_of(preset.stages, stages)
     place = world.device(device)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -113,15 +119,19 @@ def train(
         data = TrainingData(preset, stores, seed, spare, world=world, pin_memory=pinned)
         for line in data.summary():
             reporter.say(line)
-        begun = init_digest(started) if started else None
-        identity = RunIdentity(preset, seed, data.digests, _digest(weights), begun)
-        world.require_same(json.dumps(identity.record()), "a preset, seed or data")
+        identity = RunIdentity(
+            preset, seed, data.digests, _digest(weights), *_beginning(preset, started, part)
+        )
+        world.require_same(json.dumps([identity.record(), stages]), "a preset, seed or data")
         path = out or Path("runs") / f"{preset.name}{'-tuned' if started else ''}-{seed}"
+        if world.lead and started is None:
+            _check_reached(path, part, fresh)
         if dry_run:
             if world.lead:
                 check_run_folder(path, identity, fresh=fresh)
             module = _build(preset, seed, weights, started, None, reporter).to(place)
-            return {"dry_run": True, "run": str(path), **_try_out(module, preset, data)}
+            tried = _try_out(module, preset, data)
+            return {"dry_run": True, "run": str(path), "steps": len(part), **tried}
         environment = environment_record(place, world.size)
         with shared_run_folder(
             world,
@@ -137,7 +147,10 @@ def train(
                 reporter.say(f"{path} is finished already; --fresh trains it again")
                 return folder.report
             resume = resume_point(folder, reporter.say, world)
+            if stages and resume is not None and resume.step >= part.stop:
+                reporter.say(f"{path} has these stages already: {stages}")
             module = _build(preset, seed, weights, started, resume, reporter).to(place)
+            left_out = part.start if started else 0
             trainer = Trainer(
                 module,
                 preset,
@@ -150,6 +163,7 @@ def train(
                 facts={"K": data.K.tolist()},
                 checkpoint_every=checkpoint_every,
                 world=world,
+                part=range(left_out, part.stop),
             )
             tracker = track if world.lead else None
             with tracking(tracker, trainer.logbook, folder, Panels(module, preset, data)) as watch:
@@ -157,10 +171,11 @@ def train(
                     watch(step)
             if trainer.logbook.counters.loss is None:
                 raise IntegrityError(f"{path}: no step had a finite loss and gradient")
-            report = make_report(trainer.logbook, preset, seed, environment["device"])
+            report = make_report(trainer.logbook, preset, seed, environment["device"], left_out)
             if world.lead:
                 draw_curves(folder.metrics, folder.curves)
-                report = folder.finish(report, list_checkpoints(folder.checkpoints)[-1])
+                settle = folder.place if report["remaining_stages"] else folder.finish
+                report = settle(report, list_checkpoints(folder.checkpoints)[-1])
             return world.share(report)
 
 
@@ -180,6 +195,30 @@ def _choose_preset(
             started.preset.model_dump(mode="json"), str(started.path), overrides
         )
     return load_preset(name_or_path or DEFAULT_PRESET, overrides)
+
+
+def _beginning(
+    preset: Preset, started: Checkpoint | None, part: range
+) -> tuple[str | None, str | None]:
+    """Return what a run has instead of a beginning of its own: weights, and the stage they enter.
+
+    Either is None where the run begins as every other.
+    """
+    if started is None:
+        return None, None
+    first = preset.stages[locate(preset.stages, part.start).stage].name
+    return init_digest(started), first if part.start else None
+
+
+def _check_reached(path: Path, part: range, fresh: bool) -> None:
+    """Refuse stages before which others have to be trained."""
+    saved = [] if fresh else list_checkpoints(path / CHECKPOINTS)
+    done = int(saved[-1].name.removeprefix("step-")) if saved else 0
+    if done < part.start:
+        raise UsageError(
+            f"{path}: has {done} steps, these stages begin after step {part.start}; train the ones "
+            "before them first, or give by --init the weights that they start from"
+        )
 
 
 def _build(
@@ -223,7 +262,6 @@ def _try_out(module: TrainModule, preset: Preset, data: TrainingData) -> dict[st
     return {
         "parameters": sum(p.numel() for p in module.network.parameters()),
         "items": sum(len(dataset) for dataset in data.datasets.values()),
-        "steps": preset.total_steps,
         "first_loss": losses[0],
     }
 

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from unienc_core.presets import Preset
 from unienc_core.training.logbook import Logbook
 
 
-def make_report(logbook: Logbook, preset: Preset, seed: int, device: str) -> dict[str, Any]:
-    """Return what became of a run; where its files lie, its folder adds."""
+def make_report(
+    logbook: Logbook, preset: Preset, seed: int, device: str, left_out: int = 0
+) -> dict[str, Any]:
+    """Return what became of a run; where its files lie, its folder adds.
+
+    Args:
+        logbook: Of the run.
+        preset: What it trained.
+        seed: Its seed.
+        device: What it ran on.
+        left_out: Steps of stages that it began after.
+    """
     counters = logbook.counters
+    steps = counters.step - left_out
+    ends = accumulate(stage.steps for stage in preset.stages)
+    remaining = [s.name for s, end in zip(preset.stages, ends, strict=True) if end > counters.step]
     return {
         "preset": preset.name,
         "seed": seed,
-        "steps": counters.step,
+        "steps": steps,
         "loss": counters.loss,
         "seconds": round(counters.seconds, 1),
-        "seconds_per_step": round(counters.seconds / counters.step, 4),
+        "seconds_per_step": round(counters.seconds / steps, 4),
         "wait_share": round(logbook.clock.wait_share, 4),
         "bad_steps": counters.bad_steps,
         "collapse": logbook.monitor.warnings,
         "device": device,
+        "remaining_stages": remaining,
     }
 
 
@@ -42,4 +57,9 @@ def format_report(report: dict[str, Any]) -> str:
     if report["bad_steps"]:
         lines.append(f"{report['bad_steps']} steps thrown away: loss or gradient not finite")
     lines += [f"possible collapse: {name} (step {at})" for name, at in report["collapse"].items()]
+    if remaining := report.get("remaining_stages"):  # a report of earlier days does not say
+        lines.append(
+            f"not finished: the same command with further --stages, or without, trains "
+            f"{', '.join(remaining)}"
+        )
     return "\n".join([*lines, f"run folder {report['run']}", f"checkpoint {report['checkpoint']}"])
