@@ -12,6 +12,7 @@ from pathlib import Path
 from unienc_core.class_tables import ClassTable, cityscapes_table
 from unienc_core.contracts import PairOrder, PyramidSpec, Say, View, say_nothing
 from unienc_core.errors import WiringError
+from unienc_core.presets import DepthSpec
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class NodeSite:
             reads frame features, else 1.
         temporal: Whether each of them comes from pairs encoded as (earlier, later).
         classes: The classes to tell apart: the evaluated ones, in order.
+        depth: How disparity becomes depth.
     """
 
     name: str
@@ -61,6 +63,7 @@ class NodeSite:
     frames: tuple[int, ...]
     temporal: tuple[bool, ...] = (False,)
     classes: ClassTable = field(default_factory=cityscapes_table)
+    depth: DepthSpec = field(default_factory=DepthSpec)
 
     def only_pyramid(self) -> PyramidSpec:
         """Return the pyramid of a node that reads exactly one.

@@ -129,6 +129,7 @@ class Wiring:
             frames,
             temporal,
             preset.classes,
+            preset.depth,
         )
 
     def _is_temporal(self, read: str) -> bool:

@@ -24,7 +24,9 @@ from unienc_core.models.blocks import (
     start_with_differences,
 )
 from unienc_core.models.decoder_steps import decoder_steps
+from unienc_core.models.ego_alignment import EgoAlignment
 from unienc_core.models.site import NodeSite
+from unienc_core.presets import DepthSpec
 from unienc_core.registry import Count, register
 
 MotionBlock = Literal["paper_elu", "release_relu", "dynamo_linear"]
@@ -59,6 +61,11 @@ class _MotionHead(Head):
             of the decoder are those of the levels, and its size goes with their square.
         scales: How many maps, from the images' size on; each next has half the size.
         pair_order: `target_last`, or `temporal`.
+        aligned: Show the decoder the source (levels and image) as the camera's own motion brings it
+            onto the target's pixels, so that what has not moved by itself looks alike in both; and
+            of a flow let it decode only what the rigid flow leaves: F_C = F_R + value, at the
+            images' size. Published heads see the source where it lies, and decode all of F_C. No
+            gradient passes into depth or motion on this way.
     """
 
     requires = ("axis_angle", "translation")
@@ -75,6 +82,7 @@ class _MotionHead(Head):
         squeeze: Count | None = None,
         scales: int = 4,
         pair_order: PairOrder = "target_last",
+        aligned: bool = False,
     ) -> None:
         super().__init__()
         if site.view not in ("pair", "triple"):
@@ -84,6 +92,9 @@ class _MotionHead(Head):
         if self.temporal:
             self.requires = (*self.requires, "source_offsets")
         self.frames = site.frames[0]
+        self.depth_spec = _alignable(site, self.temporal) if aligned else None
+        if aligned:
+            self.requires = (*self.requires, *EgoAlignment.VALUES)
         self.pose_scale, self.output_scale = pose_scale, output_scale
         self.decode = _Decoder(site, self.channels, motion_block, squeeze)
         strides = self.decode.strides
@@ -101,7 +112,10 @@ class _MotionHead(Head):
         levels, images = inputs.pyramids[0].levels, inputs.images
         translation, axis_angle = inputs.values["translation"], inputs.values["axis_angle"]
         pose = torch.cat([translation, axis_angle], -1).detach()
-        signs = None
+        signs, align = None, None
+        if self.depth_spec is not None:
+            align = EgoAlignment(inputs, self.depth_spec)
+            levels, images = [align(level) for level in levels], align(images)
         if self.temporal:
             offsets = inputs.values["source_offsets"]
             signs = torch.where(source_is_later(offsets), 1.0, -1.0).to(pose)
@@ -118,6 +132,8 @@ class _MotionHead(Head):
         if signs is not None:
             signs = signs[..., None, None, None]
             made = [self.for_sources(x[:, None] if self.triple else x, signs) for x in made]
+        if align is not None:
+            made = [self.beyond(align, x) for x in made]
         return {self.key: made[0], f"{self.key}_scales": made}
 
     def for_sources(self, forwards: Tensor, signs: Tensor) -> Tensor:
@@ -128,6 +144,10 @@ class _MotionHead(Head):
             signs: 1 where the source is later than the target, else -1; `M 1 1 1` or `M 2 1 1 1`.
         """
         raise NotImplementedError
+
+    def beyond(self, align: EgoAlignment, value: Tensor) -> Tensor:
+        """Return the output, of what was decoded from aligned pairs, `M C h w`."""
+        return value
 
 
 @register("head", "scene_flow")
@@ -144,6 +164,14 @@ class SceneFlow(_MotionHead):
         """Turn the flow round where the source is the earlier frame."""
         return signs * forwards
 
+    def beyond(self, align: EgoAlignment, value: Tensor) -> Tensor:
+        """Add the rigid flow."""
+        rigid = align.rigid_flow
+        full = functional.interpolate(
+            widen(value), rigid.shape[2:], mode="bilinear", align_corners=False
+        )
+        return rigid + full
+
 
 @register("head", "motion_mask")
 class MotionMask(_MotionHead):
@@ -158,6 +186,20 @@ class MotionMask(_MotionHead):
     def for_sources(self, forwards: Tensor, signs: Tensor) -> Tensor:
         """Return the same mask for every source."""
         return forwards.expand(torch.broadcast_shapes(forwards.shape, signs.shape))
+
+
+def _alignable(site: NodeSite, temporal: bool) -> DepthSpec:
+    """Return the depth that aligns a head's pairs.
+
+    Raises:
+        WiringError: If what it reads is no (source, target).
+    """
+    if site.frames[0] != 2 or temporal:
+        raise WiringError(
+            f"head '{site.name}': aligned needs view: pair, pair_order: target_last and an encoder "
+            "of single frames, since the features of a source are moved alone"
+        )
+    return site.depth
 
 
 class _Decoder(nn.Module):
