@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from unienc_cli.console import emit, reported_when_partial, reporting
+from unienc_cli.limits import Limits
 from unienc_cli.options import (
     Checkpoint,
     Device,
@@ -22,7 +23,6 @@ from unienc_cli.options import (
     processes,
     use_threads,
 )
-from unienc_core.errors import ThresholdError
 
 
 def eval_seg(
@@ -87,20 +87,12 @@ def eval_seg(
     use_threads(threads)
     from unienc_core.workflows import eval_seg as workflow
 
-    # A slip in a threshold shows before the long work, not after it.
-    names = workflow.metric_names(task)
-    workflow.parse_thresholds(fail_under or [], names, "--fail-under")
-    workflow.parse_thresholds(fail_over or [], names, "--fail-over")
+    limits = Limits(fail_under, fail_over, workflow.metric_names(task))
 
     def finish(report: dict[str, Any]) -> None:
         emit(report, as_json, workflow.format_report(report))
-        if dry_run:
-            return
-        try:
-            workflow.check_thresholds(report["metrics"], fail_under or [], fail_over or [])
-        except ThresholdError as error:
-            error.reported = True  # the report is the one document on stdout
-            raise
+        if not dry_run:
+            limits.check(report["metrics"])
 
     with reporting(quiet) as reporter, reported_when_partial(finish):
         report = workflow.eval_seg(

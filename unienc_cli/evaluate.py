@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from unienc_cli.console import emit, reporting
+from unienc_cli.limits import Limits
 from unienc_cli.options import (
     Checkpoint,
     Device,
@@ -20,7 +21,6 @@ from unienc_cli.options import (
     Threads,
     use_threads,
 )
-from unienc_core.errors import ThresholdError
 
 
 def eval_depth(
@@ -77,10 +77,7 @@ def eval_depth(
     use_threads(threads)
     from unienc_core.workflows import evaluate
 
-    # A slip in a threshold shows before the long work, not after it.
-    names = evaluate.metric_names(protocol, pose)
-    evaluate.parse_thresholds(fail_under or [], names, "--fail-under")
-    evaluate.parse_thresholds(fail_over or [], names, "--fail-over")
+    limits = Limits(fail_under, fail_over, evaluate.metric_names(protocol, pose))
     with reporting(quiet) as reporter:
         report = evaluate.eval_depth(
             store=store,
@@ -100,10 +97,5 @@ def eval_depth(
             reporter=reporter,
         )
     emit(report, as_json, evaluate.format_report(report))
-    if dry_run:
-        return
-    try:
-        evaluate.check_thresholds(evaluate.figures(report), fail_under or [], fail_over or [])
-    except ThresholdError as error:
-        error.reported = True  # the report is the one document on stdout
-        raise
+    if not dry_run:
+        limits.check(evaluate.figures(report))

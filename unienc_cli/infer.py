@@ -30,15 +30,17 @@ def infer_video(
         typer.Option(
             metavar="NAMES",
             help="What to write, with commas: mp4 (annotated; a single picture becomes a PNG), "
-            "png16 (depth x 256, a folder), npz (a folder), h5, jsonl.",
+            "png16 (depth x 256, a folder), npz (a folder), h5, jsonl, ply (point clouds, a "
+            "folder).",
         ),
     ] = "mp4",
     outputs: Annotated[
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="What to compute, with commas: depth, motion, semantic, instance, panoptic "
-            "(default: all that the network can say).",
+            help="What to compute, with commas: depth, motion (the camera's), flow and mask (what "
+            "moves by itself), semantic, instance, panoptic (default: all that the network can "
+            "say).",
         ),
     ] = None,
     start: Annotated[
@@ -70,6 +72,15 @@ def infer_video(
     drive: Annotated[
         str | None, typer.Option(help="Drive of a store (default: its first).", show_default=False)
     ] = None,
+    max_depth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="Z",
+            help="Farthest point of ply, in the unit of depth (default: 80 m; up to scale, 8 "
+            "median depths of the first frame).",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
     force: Force = False,
@@ -96,6 +107,7 @@ def infer_video(
         intrinsics=intrinsics,
         fov=fov,
         drive=drive,
+        max_depth=max_depth,
     )
     with reporting(quiet) as reporter, reported_when_partial(emit_report):
         report = infer.infer_video(

@@ -17,6 +17,7 @@ from unienc_cli import (
     bench,
     data,
     doctor,
+    eval_motion,
     eval_seg,
     evaluate,
     import_weights,
@@ -54,6 +55,7 @@ prepare.app.command("folders")(prepare_kitti.folders)
 app.command("train-student")(train.train_student)
 app.command("eval-depth")(evaluate.eval_depth)
 app.command("eval-seg")(eval_seg.eval_seg)
+app.command("eval-motion")(eval_motion.eval_motion)
 app.command("infer-video")(infer.infer_video)
 app.command("import-weights")(import_weights.import_weights)
 app.add_typer(presets.app, name="presets")
@@ -153,7 +155,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             remedy = "free some space or choose another folder"
             return 5, one_line(f"error: {where}{error.strerror}: {remedy}")
-        if error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR):
+        missing = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+        if error.errno in missing:
             return 3, one_line(f"error: {where}{error.strerror}")
     return 1, one_line(f"internal error: {type(error).__name__}: {error} (--debug shows where)")
 

@@ -11,6 +11,9 @@ True
 >>> output.T_previous_current.shape  # X_previous = T X_current, in the unit of depth
 (4, 4)
 
+A network with the heads for it says what moves by itself, too: `output.motion_mask` (0..1), and
+`output.own_flow(K)`, how far each point moved since the previous frame.
+
 Consecutive frames of a camera, each of which is encoded once:
 
 >>> for output in predictor.stream(frames):

@@ -78,20 +78,21 @@ class FeaturePyramid:
         return FeaturePyramid([fn(x) for x in self.levels], self.strides, inner)
 
 
-def concat_pyramids(pyramids: Sequence[FeaturePyramid]) -> FeaturePyramid:
-    """Concatenate pyramids of equal strides along channels, level by level.
+def concat_pyramids(pyramids: Sequence[FeaturePyramid], axis: int = 1) -> FeaturePyramid:
+    """Concatenate pyramids of equal strides, level by level, along channels if not said otherwise.
 
     Inner tensors are joined alike where all pyramids have them.
     """
     first = pyramids[0]
     if any(p.strides != first.strides for p in pyramids):
         raise ShapeError(f"pyramids of different strides: {[p.strides for p in pyramids]}")
-    levels = [torch.cat(lv, 1) for lv in zip(*(p.levels for p in pyramids), strict=True)]
+    levels = [torch.cat(lv, axis) for lv in zip(*(p.levels for p in pyramids), strict=True)]
     inners = [p.inner for p in pyramids if p.inner is not None]
     if len(inners) < len(pyramids):
         return FeaturePyramid(levels, first.strides)
     inner = [
-        [torch.cat(x, 1) for x in zip(*level, strict=True)] for level in zip(*inners, strict=True)
+        [torch.cat(x, axis) for x in zip(*level, strict=True)]
+        for level in zip(*inners, strict=True)
     ]
     return FeaturePyramid(levels, first.strides, inner)
 

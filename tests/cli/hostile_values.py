@@ -47,6 +47,11 @@ SCALES = [
     "factor=-1",
 ]
 
+STAGES = [
+    *("1", "1..1", "2..3", "0", "3..1", "..", "1..", "1..2..3", "depth-pose", "¹", "1.5"),
+    "9" * 5000,
+]
+
 MOMENTS = ["0", "5", "12.5s", "1:30", "1:2:3:4", "-1s", "99999999999", "nans", "::"]
 
 SETS = [
@@ -71,7 +76,19 @@ SETS = [
 
 JUNK = [["--bogus"], ["-z"], ["--no-json"], ["--json=1"], ["--"], ["more"], ["--help"]]
 
-ANYTHING = [*NUMBERS, *WORDS, *SIZES, *PATHS, *DEVICES, *LISTS, *LIMITS, *SCALES, *MOMENTS, *SETS]
+ANYTHING = [
+    *NUMBERS,
+    *WORDS,
+    *SIZES,
+    *PATHS,
+    *DEVICES,
+    *LISTS,
+    *LIMITS,
+    *SCALES,
+    *STAGES,
+    *MOMENTS,
+    *SETS,
+]
 
 HOSTILE = st.sampled_from(ANYTHING) | st.text(st.characters(exclude_characters="\0"), max_size=8)
 
@@ -90,6 +107,7 @@ FITTING = {
     "inputs": ["clip.mp4", "city"],
     "intrinsics": ["80,80,48,32"],
     "kind": ["depth", "disparity"],
+    "max_depth": ["60"],
     "name": [PRESET, "unified-tiny"],
     "out": ["new", "new.mp4"],
     "parts": ["gemm", "store"],
@@ -102,8 +120,9 @@ FITTING = {
     "scale": SCALES,
     "seed": ["0"],
     "sets": SETS,
-    "sink": ["mp4", "png16,npz,h5,jsonl"],
+    "sink": ["mp4", "png16,npz,h5,jsonl", "ply,jsonl"],
     "size": ["64x96"],
+    "stages": STAGES,
     "start": MOMENTS,
     "stop": MOMENTS,
     "store": ["city"],

@@ -16,6 +16,7 @@ from unienc_cli.main import run
 from unienc_core.data.seg_files.instance_files import write_instances
 from unienc_core.data.seg_files.label_files import read_instance_ids, write_label_ids
 from unienc_core.models import timm_compat
+from unienc_core.presets import load_preset
 from unienc_core.segmentation import Instance
 from unienc_core.workflows.export_panoptic import export_panoptic
 
@@ -26,7 +27,7 @@ SMALLER = {"24x25": "2x4", "8x10": "1x3", "1x75": "1x4", "96x320": "64x96"}
 SMALLER["0:10"] = "0"
 SMALLER |= {"768x2048": "24x64", "192x640": "32x96", "1/8": "1/2"}
 SMALLER["camera_height=store"] = "factor=9"  # after two steps a network shows no ground
-SHORTER = ["--set", "stages.0.steps=2", "--set", "image_size=[64, 96]", "--workers", "0"]
+SHORTER = ["--set", "image_size=[64, 96]", "--workers", "0"]
 
 
 def commands() -> list[list[str]]:
@@ -37,7 +38,11 @@ def commands() -> list[list[str]]:
 
 def smaller(words: list[str]) -> list[str]:
     arguments = [SMALLER.get(word, word) for word in words[1:]]
-    return [*arguments, *SHORTER] if arguments[0] == "train-student" else arguments
+    if arguments[0] != "train-student":
+        return arguments
+    name = words[words.index("--preset") + 1] if "--preset" in words else "unified-tiny"
+    stages = [f"stages.{i}.steps=2" for i in range(len(load_preset(name).stages))]
+    return [*arguments, *SHORTER, *(word for stage in stages for word in ("--set", stage))]
 
 
 def write_clip(path: Path) -> None:
@@ -92,7 +97,7 @@ def write_segmentations(folder: Path) -> None:
 def test_the_page_shows_every_verb() -> None:
     shown = {words[1] for words in commands()}
     verbs = {"prepare-data", "train-student", "eval-depth", "infer-video", "presets", "data"}
-    verbs |= {"runs", "doctor", "eval-seg", "import-weights"}
+    verbs |= {"runs", "doctor", "eval-seg", "eval-motion", "import-weights"}
     assert shown == verbs
 
 
@@ -119,6 +124,7 @@ def test_every_command_of_the_readme_runs(
     assert (tmp_path / "mine.yaml").exists()
     assert any((tmp_path / "plots").iterdir())
     assert (tmp_path / "plots-seg" / "worst.png").exists()
+    assert (tmp_path / "plots-motion" / "precision-recall.png").exists()
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):
         names: dict[str, object] = {}
         exec(block, names)

@@ -19,24 +19,30 @@ SAME = Scene(is_cut=False, is_black=False, is_start=False)
 
 
 class StubPredictor:
-    """Depth from the frame's brightness, one unit ahead per frame; knows when it was reset."""
+    """Depth from the frame's brightness, one unit ahead per frame where there is one before."""
 
     preset = SimpleNamespace(name="stub")
     device = "cpu"
 
-    def __init__(self) -> None:
-        self._has_previous = False
+    def looks_ahead(self, outputs: Collection[str] = ()) -> bool:
+        return False
 
-    def reset(self) -> None:
-        self._has_previous = False
+    def encode(self, image: np.ndarray) -> np.ndarray:
+        return image
 
-    def step(self, image: np.ndarray, outputs: Collection[str] = ()) -> FrameOutput:
-        value = 0.05 + image.mean() / 1000
+    def decode(
+        self,
+        current: np.ndarray,
+        previous: np.ndarray | None = None,
+        outputs: Collection[str] = (),
+        following: np.ndarray | None = None,
+        K: np.ndarray | None = None,
+    ) -> FrameOutput:
+        value = 0.05 + current.mean() / 1000
         disparity = np.full((12, 16), value, np.float32)
         disparity[:6] /= 2
-        motion = motion_ahead(1.0) if self._has_previous else None
-        self._has_previous = True
-        return FrameOutput(disparity, DepthSpec(), image.shape[:2], motion)
+        motion = None if previous is None else motion_ahead(1.0)
+        return FrameOutput(disparity, DepthSpec(), current.shape[:2], motion)
 
 
 class ListSource(FrameSource):

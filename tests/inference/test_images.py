@@ -84,6 +84,8 @@ def row(tmp_path: Path, num: int = 6) -> list[Path]:
 def test_pictures_are_a_stream(tmp_path) -> None:
     paths = row(tmp_path)
     source = ImageSource(paths, "row", tmp_path, Fraction(10))
+    assert source.info.is_timed
+    assert not ImageSource(paths, "row", tmp_path).info.is_timed  # 25 a second is a guess
     assert (source.info.rate, source.info.num_frames, source.info.name) == (10, 6, "row")
     frames = list(source.frames(Span(Fraction(1, 10), stride=2)))
     assert [(f.index, f.pts, f.time, f.stem, f.path) for f in frames] == [

@@ -77,12 +77,12 @@ def test_names_and_places_of_outputs(make_video, untrained_run, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     infer_video(["a.mp4"], checkpoint=untrained_run)
     assert (tmp_path / "a_unienc.mp4").exists()
-    everything = VideoRequest(sinks="jsonl,mp4,png16,npz,h5,jsonl")
+    everything = VideoRequest(sinks="jsonl,mp4,png16,npz,h5,jsonl,ply")
     report = infer_video(
         ["a.mp4", b], request=everything, out=Path("new/folder"), checkpoint=untrained_run
     )
     expected = {f"{n}_unienc{end}" for n in "ab" for end in (".mp4", ".jsonl", ".h5")}
-    expected |= {f"{n}_unienc_{kind}" for n in "ab" for kind in ("depth", "npz")}
+    expected |= {f"{n}_unienc_{kind}" for n in "ab" for kind in ("depth", "npz", "ply")}
     assert {p.name for p in (tmp_path / "new/folder").iterdir()} == expected
     assert {Path(p) for v in report["videos"] for p in v["outputs"].values()} == {
         Path("new/folder") / name for name in expected

@@ -120,12 +120,12 @@ class SeesOneCar(StubPredictor):
     classes = cityscapes_table()
     _count = 0
 
-    def step(self, image, outputs=()):
+    def decode(self, current, previous=None, outputs=(), following=None, K=None):
         self._count += 1
-        ids = np.zeros(image.shape[:2], np.int32)
+        ids = np.zeros(current.shape[:2], np.int32)
         ids[5:20, 100:300] = 26000 + self._count % 7
         found = Segmentation(ids, (Segment(26000 + self._count % 7, 26, area=3000),))
-        output = super().step(image)
+        output = super().decode(current)
         return output.__class__(output.disparity, output.depth_spec, output.size, None, found)
 
 

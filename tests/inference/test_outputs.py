@@ -36,7 +36,7 @@ def test_everything_appears_under_its_own_name_at_the_end(tmp_path) -> None:
             out.write(result(i))
         assert not (tmp_path / "new/folder/out.mp4").exists()
     names = {path.name for path in (tmp_path / "new/folder").iterdir()}
-    assert names == {"out.mp4", "out_depth", "out_npz", "out.h5", "out.jsonl"}
+    assert names == {"out.mp4", "out_depth", "out_npz", "out_ply", "out.h5", "out.jsonl"}
     assert out.report() == {"saturated_pixels": 0, "coarse_pixels": 0}
 
 

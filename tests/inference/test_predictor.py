@@ -83,8 +83,8 @@ def test_streams_run_side_by_side(predictor) -> None:
             expected = predictor.predict(images[i - 1 : i + 1])
             np.testing.assert_array_equal(output.T_previous_current, expected.T_previous_current)
             np.testing.assert_array_equal(output.disparity, expected.disparity)
-    with pytest.raises(ShapeError, match="found 3 images"):
-        predictor.predict(row)
+    with pytest.raises(ShapeError, match="found 4 images"):
+        predictor.predict(frames(4))
 
 
 def test_encoded_frames_serve_both_orders(predictor) -> None:

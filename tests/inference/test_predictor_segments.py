@@ -8,7 +8,6 @@ from untrained import MASKS, save_untrained
 import unienc_core
 from unienc_core.class_tables import ClassEntry, ClassTable, cityscapes_table
 from unienc_core.errors import IntegrityError, PresetError, UsageError, WiringError
-from unienc_core.inference.frame_output import OUTPUTS
 from unienc_core.inference.predictor import Predictor
 from unienc_core.inference.segmenting import segment_pixels
 from unienc_core.models.network import build_network
@@ -16,6 +15,7 @@ from unienc_core.presets import load_preset
 from unienc_core.segmentation import Segment, Segmentation
 
 SIZE = (60, 80)
+EVERYTHING = ("depth", "motion", "semantic", "instance", "panoptic")
 ROAD, CAR = 0, 13  # training ids
 
 
@@ -57,7 +57,7 @@ def test_three_tasks_share_one_pass_and_others_cost_nothing(predictor, image) ->
     once = {"encoder": 1, "pixels": 1, "queries": 1, "depth": 0, "pose": 0}
     assert calls_of(predictor, lambda: predictor.segment(image)) == once
     assert calls_of(predictor, lambda: predictor.predict(image, ("semantic",))) == once
-    everything = calls_of(predictor, lambda: list(predictor.stream([image] * 3, OUTPUTS)))
+    everything = calls_of(predictor, lambda: list(predictor.stream([image] * 3, EVERYTHING)))
     assert everything == {"encoder": 3, "pixels": 3, "queries": 3, "depth": 3, "pose": 2}
     plain = calls_of(predictor, lambda: list(predictor.stream([image] * 3)))
     assert plain == {"encoder": 3, "pixels": 0, "queries": 0, "depth": 3, "pose": 2}
@@ -66,8 +66,8 @@ def test_three_tasks_share_one_pass_and_others_cost_nothing(predictor, image) ->
 
 
 def test_a_frame_holds_what_was_asked_for(predictor, image) -> None:
-    assert predictor.outputs == OUTPUTS
-    whole = predictor.predict(image, OUTPUTS)
+    assert predictor.outputs == EVERYTHING
+    whole = predictor.predict(image, EVERYTHING)
     assert whole.segmentation.label_ids.shape == SIZE
     assert whole.segmentation.panoptic_ids.shape == SIZE
     plain = predictor.predict(image)

@@ -16,6 +16,7 @@ import pytest
 from clip_toys import facts, make_result, motion_ahead
 
 from unienc_core.geometry.camera import disparity_to_depth
+from unienc_core.inference.moving import Moving
 from unienc_core.inference.results import FrameResult
 from unienc_core.inference.scene import Scene
 from unienc_core.inference.seen import Seen
@@ -194,7 +195,11 @@ def test_a_kill_leaves_what_was_written(tmp_path) -> None:
         whole = 70 - 70 % FLUSH_FRAMES
         assert {len(file[name]) for name in file} == {whole}
         np.testing.assert_array_equal(file["depth"][whole - 1], make_result(whole - 1).depth)
-    for folder, suffix in (("clip_depth.part", "png"), ("clip_npz.part", "npz")):
+    for folder, suffix in (
+        ("clip_depth.part", "png"),
+        ("clip_npz.part", "npz"),
+        ("clip_ply.part", "ply"),
+    ):
         assert len(list((tmp_path / folder).glob(f"*.{suffix}"))) == 70
 
 
@@ -247,7 +252,7 @@ def test_a_new_sink_is_one_class(tmp_path, monkeypatch) -> None:
 
 
 def test_one_frame_has_the_same_bytes_in_every_run(tmp_path) -> None:
-    for name in ("png16", "npz", "jsonl", "h5"):
+    for name in ("png16", "npz", "jsonl", "h5", "ply"):
         found = []
         for attempt in ("a", "b"):
             folder = tmp_path / name / attempt
@@ -338,3 +343,24 @@ def test_arrays_hold_maps_of_ids_and_nothing_that_was_not_asked_for(tmp_path, na
         assert found[key].dtype == expected.dtype
         np.testing.assert_array_equal(found[key], expected)
     assert (found["instance"][4:6, 8:20] == 26005).all()  # the surer one lies on top
+
+
+@pytest.mark.parametrize(("is_timed", "speed"), [(True, 75.0), (False, None)])
+def test_jsonl_tells_what_moves_and_how_fast_where_times_are_known(
+    tmp_path, is_timed, speed
+) -> None:
+    about = replace(facts(SIZE, "m"), outputs=("flow", "mask"))
+    about = replace(about, info=replace(about.info, is_timed=is_timed))
+    moving = Moving(None, None, 0.04, 0.25, 1.5)
+    sink = SINKS["jsonl"](tmp_path / "clip.jsonl", about)
+    sink.open()
+    for i, scale in enumerate((2.0, None)):
+        sink.write(replace(make_result(i, scale=scale), moving=moving))
+    sink.write(make_result(2))
+    sink.close()
+    found = [json.loads(line)["moving"] for line in sink.finish().read_text().splitlines()]
+    assert found == [
+        {"share": 0.25, "mean_own_flow": 3.0, "mean_speed": speed},
+        {"share": 0.25, "mean_own_flow": None, "mean_speed": None},  # metres that are not known
+        {"share": None, "mean_own_flow": None, "mean_speed": None},
+    ]

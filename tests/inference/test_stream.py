@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from unienc_core.inference import timing
-from unienc_core.inference.stream import ahead
+from unienc_core.inference.stream import ahead, with_next
 from unienc_core.inference.timing import StageClock
 
 
@@ -116,3 +116,16 @@ def test_waiting_is_not_working(monkeypatch) -> None:
         "decode": {"seconds": 4.0, "share": 0.2},
         "compute": {"seconds": 8.5, "share": 0.425},
     }
+
+
+@pytest.mark.parametrize(
+    ("wait", "expected"),
+    [(True, [(0, 1), (1, 2), (2, None)]), (False, [(0, None), (1, None), (2, None)])],
+)
+def test_each_item_comes_with_the_one_after_it(wait, expected) -> None:
+    assert list(with_next(iter(range(3)), wait)) == expected
+    assert list(with_next(iter([7]), wait)) == [(7, None)]
+    assert list(with_next(iter([]), wait)) == []
+    taken = iter(range(100))
+    next(with_next(taken, wait))
+    assert next(taken) == (2 if wait else 1)  # no further ahead than it must

@@ -130,7 +130,7 @@ def check_map(name: str, key: KeySpec, value: np.ndarray, frame: int, notes: Not
             notes.add("negative", frame, f"{name} holds distances below 0", _PREPARE)
     elif key.unit in (LABEL_ID, TRAIN_ID, "id"):
         _check_labels(name, key.unit, value, frame, notes)
-    elif key.unit == "bool" and value.max() > 1:
+    elif key.unit == "bool" and ((value > 1) & (value != key.invalid)).any():
         notes.add("labels", frame, f"{name} holds more than 0 and 1", _PREPARE)
     return 1.0 if key.invalid is None else float((value != key.invalid).mean())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+import math
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import TypeVar
@@ -13,6 +14,7 @@ import numpy as np
 from unienc_core.class_tables import ClassTable
 from unienc_core.inference.frames import Frame
 from unienc_core.inference.metric import METRES
+from unienc_core.inference.motion_overlays import choose_full_speed, draw_mask, draw_own_flow
 from unienc_core.inference.overlays import (
     DepthRange,
     choose_range,
@@ -43,6 +45,9 @@ MAX_SIDE = 1920  # of one picture: players can play it
 MAX_GRID_SIDE = 1280  # of one of many
 _GRID_FROM = 3  # panels
 NO_SCALE = "no ground seen yet: depth in m is not known"
+NO_NEIGHBOUR = "no neighbouring frame to compare with"
+LEAST_SPEED = 5.0  # m/s: the strongest colour stands for no less
+LEAST_DEPTHS = 0.25  # the same without metres, in depths of the middle a second
 
 
 class Annotator:
@@ -50,19 +55,22 @@ class Annotator:
 
     A stream is seen once, so the scale of depth cannot know the whole clip: it is chosen from the
     first 16 frames, which wait for it, and then stays, so that a colour means one depth throughout.
-    The path begins anew where a new scene does.
+    So does that of speed. The path begins anew where a new scene does.
 
     Args:
         facts: The clip.
 
     Attributes:
         depth_range: The scale; None until the first frame with a known depth is drawn.
+        full_speed: Speed of the strongest colour, in `speed_unit`; None until one is known.
+        speed_unit: Of the own flow as it is drawn: a second where times are known, else a frame.
         path: The camera's path since the last scene cut.
     """
 
     def __init__(self, facts: ClipFacts) -> None:
         self._title, self._table = facts.title, facts.classes
         self._has_depth, self._has_path = ("depth" in facts.outputs, "motion" in facts.outputs)
+        self._has_flow, self._has_mask = ("flow" in facts.outputs, "mask" in facts.outputs)
         self._has_classes = bool(set(TASKS) & set(facts.outputs))
         num_panels = 1 + len(set(facts.outputs) - {"motion"})
         self._size = picture_size(facts.info.height, facts.info.width, num_panels)
@@ -70,8 +78,12 @@ class Annotator:
         is_metric = facts.unit == METRES
         self._path_unit = facts.unit if is_metric else f"({facts.unit})"
         self._label = f"depth, {facts.unit}"
+        self._is_timed, self._is_metric = facts.info.is_timed, is_metric
+        times = "/s" if self._is_timed else "/frame"
+        self.speed_unit = f"m{times}" if is_metric else f"{times}, {facts.unit}"
         self._legends: dict[str, np.ndarray] = {}
         self.depth_range: DepthRange | None = None
+        self.full_speed: float | None = None
         self.path = CameraPath()
 
     def draw(self, results: Iterable[FrameResult]) -> Generator[FrameResult]:
@@ -84,18 +96,35 @@ class Annotator:
             The same with `picture`.
         """
         fitted = ((result, self._fit(result.frame.image)) for result in results)
-        first = list(islice(fitted, NUM_RANGE_FRAMES if self._has_depth else 0))
-        self._choose_range([result for result, _ in first])
+        first = list(islice(fitted, NUM_RANGE_FRAMES if self._has_depth or self._has_flow else 0))
+        self._choose_scales([result for result, _ in first])
         for result, picture in chain(_emptying(first), fitted):
-            if self.depth_range is None:
-                self._choose_range([result])
+            self._choose_scales([result])
             yield replace(result, picture=self._draw(result, picture))
 
-    def _choose_range(self, results: Iterable[FrameResult]) -> None:
-        depths = [result.depth_at(self._size) for result in results]
-        known = [depth for depth in depths if depth is not None]
-        if known:
-            self.depth_range = choose_range(known)
+    def _choose_scales(self, results: Sequence[FrameResult]) -> None:
+        if self.depth_range is None:
+            depths = [result.depth_at(self._size) for result in results]
+            known = [depth for depth in depths if depth is not None]
+            self.depth_range = choose_range(known) if known else None
+        if self.full_speed is None:
+            velocities = [self._velocity(result) for result in results]
+            speeds = [np.hypot(*velocity) for velocity in velocities if velocity is not None]
+            if speeds:
+                self.full_speed = choose_full_speed(speeds, self._least_speed())
+
+    def _least_speed(self) -> float:
+        a_second = LEAST_SPEED if self._is_metric else 0.0
+        if not self._is_metric and self.depth_range is not None:
+            a_second = LEAST_DEPTHS * math.sqrt(self.depth_range.near * self.depth_range.far)
+        return a_second if self._is_timed else a_second / 25
+
+    def _velocity(self, result: FrameResult) -> np.ndarray | None:
+        """Return the own flow over the ground, to the right and ahead; `2 H W`."""
+        flow = result.own_flow_at(self._size)
+        if flow is None or result.moving is None:
+            return None
+        return flow[[0, 2]] / (result.moving.seconds if self._is_timed else 1.0)
 
     def _fit(self, image: np.ndarray) -> np.ndarray:
         height, width = self._size
@@ -108,11 +137,15 @@ class Annotator:
         width = self._size[1] * self._columns
         header = draw_header(width, self._title, _when(result.frame))
         panels, legends = [picture], []
+        if self._has_depth:
+            panels.append(self._draw_depth(result))
+            legends.append(self._depth_legend(width))
+        if self._has_flow:
+            panels.append(self._draw_flow(result, picture))
+        if self._has_mask:
+            panels.append(self._draw_mask(result, picture))
         if result.seen is not None:
             panels += draw_seen(picture, result.seen, self._table)
-        if self._has_depth:
-            panels.insert(1, self._draw_depth(result))
-            legends.append(self._depth_legend(width))
         if self._has_classes:
             legend = self._class_legend(self._size[1])
             cell = fill(legend, self._size) if len(panels) % self._columns else None
@@ -130,6 +163,21 @@ class Annotator:
         if result.T_previous_current is not None:
             self.path.add(result.T_previous_current)
         draw_path(picture, self.path.points, self.path.T_world_camera, self._path_unit)
+
+    def _draw_flow(self, result: FrameResult, picture: np.ndarray) -> np.ndarray:
+        velocity = self._velocity(result)
+        if velocity is not None and self.full_speed is not None:
+            return draw_own_flow(picture, velocity, self.full_speed, self.speed_unit)
+        return self._without(picture, NO_NEIGHBOUR if result.moving is None else NO_SCALE)
+
+    def _draw_mask(self, result: FrameResult, picture: np.ndarray) -> np.ndarray:
+        mask = result.motion_mask_at(self._size)
+        return self._without(picture, NO_NEIGHBOUR) if mask is None else draw_mask(picture, mask)
+
+    def _without(self, picture: np.ndarray, why: str) -> np.ndarray:
+        dark = picture // 4
+        draw_note(dark, why)
+        return dark
 
     def _draw_depth(self, result: FrameResult) -> np.ndarray:
         depth = result.depth_at(self._size)

@@ -11,13 +11,15 @@ from unienc_core.inference.annotate import Annotator
 from unienc_core.inference.frame_output import DEPTH_AND_MOTION, Output
 from unienc_core.inference.frames import Frame, FrameSource
 from unienc_core.inference.metric import RunningScale
+from unienc_core.inference.moving import Moving
+from unienc_core.inference.neighbours import EncodedFrame
 from unienc_core.inference.outputs import Outputs
 from unienc_core.inference.predictor import Predictor
 from unienc_core.inference.results import FrameResult
 from unienc_core.inference.scene import Scene, SceneWatch
 from unienc_core.inference.seen import Seen
 from unienc_core.inference.span import WHOLE, Span
-from unienc_core.inference.stream import ahead
+from unienc_core.inference.stream import ahead, with_next
 from unienc_core.inference.timing import StageClock
 from unienc_core.inference.track_segments import SegmentTracker
 from unienc_core.segmentation import Segmentation
@@ -74,9 +76,9 @@ def process_clip(
 
     Args:
         source: Gives the frames.
-        predictor: Says what is in them; `step` and `reset` are called.
+        predictor: Says what is in them.
         outputs: Opened.
-        metric: Gives the scale.
+        metric: Gives the scale, and the intrinsics.
         wanted: What the network shall say of each frame.
         annotator: Draws; None where no output wants pictures.
         span: Frames to take.
@@ -117,19 +119,23 @@ def _compute(
     wanted: Collection[Output],
 ) -> Generator[FrameResult]:
     tracker = SegmentTracker(predictor.classes) if set(TASKS) & set(wanted) else None
-    predictor.reset()
-    for frame, scene in frames:
+    encoded = ((frame, scene, predictor.encode(frame.image)) for frame, scene in frames)
+    before: tuple[EncodedFrame, float] | None = None
+    for (frame, scene, current), after in with_next(encoded, predictor.looks_ahead(wanted)):
         if scene.is_start:
-            predictor.reset()
-        output, seen = predictor.step(frame.image, wanted), None
+            before = None
+        previous, seconds = (None, 0.0) if before is None else (before[0], frame.time - before[1])
+        following = None if after is None or after[1].is_start else after[2]
+        before = current, frame.time
+        output, seen = predictor.decode(current, previous, wanted, following, metric.K), None
         scale = metric.update(output, new_scene=scene.is_cut, has_content=not scene.is_black)
+        moving = Moving.of(output, metric.K, seconds, wanted)
         if tracker is not None:
             if scene.is_cut:
                 tracker.reset()
             seen = Seen.of(tracker.update(output.segmentation), output.size)
-            output = replace(output, segmentation=Segmentation())
-        yield FrameResult(frame, output, scale, scene, seen=seen)
-    predictor.reset()
+        output = replace(output, segmentation=Segmentation(), scene_motion=None)
+        yield FrameResult(frame, output, scale, scene, seen=seen, moving=moving)
 
 
 def _write(

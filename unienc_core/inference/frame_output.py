@@ -13,21 +13,35 @@ import torch
 
 from unienc_core.errors import UsageError
 from unienc_core.geometry.camera import disparity_to_depth
+from unienc_core.inference.scene_motion import SceneMotion
 from unienc_core.presets import DepthSpec
 from unienc_core.segmentation import Segmentation
 
-Output = Literal["depth", "motion", "semantic", "instance", "panoptic"]
+Output = Literal["depth", "motion", "flow", "mask", "semantic", "instance", "panoptic"]
 OUTPUTS: Final[tuple[Output, ...]] = get_args(Output)
-"""What a network may have to say of a frame."""
+"""What a network may have to say of a frame; `motion` is the camera's, `flow` and `mask` are about
+what moves by itself."""
 
 DEPTH_AND_MOTION: Final[tuple[Output, ...]] = ("depth", "motion")
 
-_MADE_FROM = {"depth": "disparity", "motion": "T_source_target"}
+MOTION_KEYS: Final[dict[Output, tuple[str, ...]]] = {
+    "motion": ("T_source_target",),
+    "flow": ("T_source_target", "complete_flow"),
+    "mask": ("motion_logits",),
+}
+"""The predictions behind what is said of two frames."""
+
+_MADE_FROM: dict[Output, tuple[str, ...]] = {
+    **MOTION_KEYS,
+    "depth": ("disparity",),
+    "flow": ("disparity", *MOTION_KEYS["flow"]),
+}
+_CALLED = {"depth": "depth", "motion": "motion", "flow": "scene flow", "mask": "motion mask"}
 
 
 def outputs_of(keys: Collection[str]) -> tuple[Output, ...]:
     """Return what a network can say that makes these predictions."""
-    return tuple(o for o in OUTPUTS if _MADE_FROM.get(o, "mask_logits") in keys)
+    return tuple(o for o in OUTPUTS if set(_MADE_FROM.get(o, ("mask_logits",))) <= set(keys))
 
 
 def check_able(wanted: Collection[str], able: Collection[Output], name: str) -> None:
@@ -43,7 +57,7 @@ def check_able(wanted: Collection[str], able: Collection[Output], name: str) -> 
     """
     for output in OUTPUTS:
         if output in wanted and output not in able:
-            what = output if output in DEPTH_AND_MOTION else f"{output} segmentation"
+            what = _CALLED.get(output, f"{output} segmentation")
             has = ", ".join(able) or "nothing of the kind"
             raise UsageError(f"the network of '{name}' has no {what}; it has {has}")
 
@@ -61,6 +75,8 @@ class FrameOutput:
             `depth`; None where there is no previous frame, or it was not asked for.
         segmentation: At the size of the input, with the tasks that were asked for. Its instances
             are those to show to people, whose class is probable.
+        scene_motion: What moves by itself, at the network's size; None where there is no previous
+            frame, where a head needs a next one and there is none, or it was not asked for.
     """
 
     disparity: np.ndarray | None
@@ -68,6 +84,7 @@ class FrameOutput:
     size: tuple[int, int]
     T_previous_current: np.ndarray | None
     segmentation: Segmentation = Segmentation()
+    scene_motion: SceneMotion | None = None
 
     @cached_property
     def depth(self) -> np.ndarray:
@@ -94,3 +111,55 @@ class FrameOutput:
         return disparity_to_depth(
             torch.from_numpy(full), spec.min, spec.max, spec.convention
         ).numpy()
+
+    @property
+    def motion_mask(self) -> np.ndarray | None:
+        """Probability that the point of a pixel moves by itself, `H W`, float32, or None."""
+        return self._enlarged(None if self.scene_motion is None else self.scene_motion.mask)
+
+    @property
+    def complete_flow(self) -> np.ndarray | None:
+        """F_C = X_previous - X_current, `3 H W`, float32, in the unit of `depth`, or None.
+
+        Each point is in its own camera's axes (x right, y down, z forward), so that the camera's
+        motion is part of it.
+        """
+        return self._enlarged(
+            None if self.scene_motion is None else self.scene_motion.complete_flow
+        )
+
+    def independent_flow(self, K: np.ndarray) -> np.ndarray | None:
+        """Return F_D, the complete flow less the rigid one, `3 H W`, float32, or None.
+
+        Towards the previous frame, in its camera's axes, not masked; see `own_flow` for people.
+
+        Args:
+            K: `3 3`, px of the image.
+        """
+        motion = self.scene_motion
+        return self._enlarged(None if motion is None else motion.independent_flow(K, self.size))
+
+    def own_flow(self, K: np.ndarray) -> np.ndarray | None:
+        """Return how far each point moved by itself since the previous frame, or None.
+
+        `3 H W`, float32, in the unit of `depth`, in the axes of this frame's camera: x right, y
+        down, z forward. It is - R^T M F_D, see `unienc_core.inference.scene_motion`.
+
+        Args:
+            K: `3 3`, px of the image.
+        """
+        motion = self.scene_motion
+        return self._enlarged(None if motion is None else motion.own_flow(K, self.size))
+
+    def _enlarged(self, values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else enlarge(values, self.size)
+
+
+def enlarge(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Interpolate a map `... h w` bilinearly to another size (height, width)."""
+    height, width = size
+    if values.shape[-2:] == size:
+        return values
+    layers = values.reshape(-1, *values.shape[-2:])
+    made = [cv2.resize(x, (width, height), interpolation=cv2.INTER_LINEAR) for x in layers]
+    return np.stack(made).reshape(*values.shape[:-2], height, width)

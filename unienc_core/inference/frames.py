@@ -61,6 +61,7 @@ class SourceInfo:
         K: `3 3` intrinsics at this size in pixels, where the source knows them.
         has_audio: Whether there is sound, which nothing here takes up.
         is_still: Whether it is one picture and no film.
+        is_timed: Whether the times of its frames are known, not assumed.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class SourceInfo:
     K: np.ndarray | None = None
     has_audio: bool = False
     is_still: bool = False
+    is_timed: bool = True
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class ImageSource(FrameSource):
         paths: The files, at least one.
         name: Stem of the outputs.
         origin: What the user gave.
-        fps: Pictures a second.
+        fps: Pictures a second; None where nobody knows: then 25 are assumed.
         is_still: Whether it is a single picture and no film.
 
     Raises:
@@ -68,7 +68,7 @@ class ImageSource(FrameSource):
         paths: Sequence[Path],
         name: str,
         origin: Path,
-        fps: Fraction = DEFAULT_FPS,
+        fps: Fraction | None = None,
         is_still: bool = False,
     ) -> None:
         self._paths = list(paths)
@@ -76,8 +76,17 @@ class ImageSource(FrameSource):
         self._names = stems if len(set(stems)) == len(stems) else [""] * len(stems)
         self.losses = Losses()
         height, width = self._first_size()
+        rate = fps or DEFAULT_FPS
         self.info = SourceInfo(
-            origin, name, height, width, fps, 1 / fps, len(self._paths), is_still=is_still
+            origin,
+            name,
+            height,
+            width,
+            rate,
+            1 / rate,
+            len(self._paths),
+            is_still=is_still,
+            is_timed=fps is not None,
         )
 
     def frames(self, span: Span = WHOLE) -> Iterator[Frame]:

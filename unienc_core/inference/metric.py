@@ -45,6 +45,7 @@ class RunningScale:
         size: (H, W) of the stream's images.
 
     Attributes:
+        K: `3 3`, float64, as given.
         unit: What depth is in.
         num_without_plane: Frames in which no ground plane was found.
         num_unknown: Frames before the first plane, for which no factor is known.
@@ -56,7 +57,7 @@ class RunningScale:
 
     def __init__(self, scale: Scale | None, K: np.ndarray, size: tuple[int, int]) -> None:
         refuse_ground_truth(scale)
-        self._scale, self._K, self._size = scale, torch.as_tensor(K).double(), size
+        self._scale, self.K, self._size = scale, np.asarray(K, np.float64), size
         self._recent: deque[float] = deque(maxlen=SCALE_WINDOW)
         self.unit = UP_TO_SCALE if scale is None else METRES
         self.num_without_plane = self.num_unknown = 0
@@ -88,5 +89,5 @@ class RunningScale:
     def _from_plane(self, scale: Scale, output: FrameOutput) -> float | None:
         assert output.disparity is not None  # whoever asks for metres asks for depth
         size = output.disparity.shape[0], output.disparity.shape[1]
-        K = resize_K(self._K, self._size, size)
+        K = resize_K(torch.from_numpy(self.K), self._size, size)
         return scale_factor(scale, output.depth_at(size), K)

@@ -184,11 +184,10 @@ def draw_path(
     """
     height, width = picture.shape[:2]
     line = text_size(width)
-    side, margin = round(min(0.66 * height, max(0.24 * width, 7.5 * line))), round(0.4 * line)
-    if side < 4 * line or side + 2 * margin > width:
-        return  # no room for anything that could be read
-    box = picture[margin : margin + side, width - margin - side : width - margin]
-    box[:] = cv2.addWeighted(box, 0.32, np.full_like(box, BACKGROUND), 0.68, 0)
+    side = round(min(0.66 * height, max(0.24 * width, 7.5 * line)))
+    box = open_inset(picture, side, side) if side >= 4 * line else None
+    if box is None:
+        return
     ground = points[:, [0, 2]]
     low, high = ground.min(0), ground.max(0)
     # The window grows by steps, so that the path does not seem to shrink all the time.
@@ -202,7 +201,21 @@ def draw_path(
     _arrow(box, pixels[-1], T_world_camera[:3, 2], 0.42 * line)
     put_text(box, "camera path", 0.4 * line, 0.65 * line, 0.8 * line)
     _scale_bar(box, inner / window, window, unit, line)
-    cv2.rectangle(box, (0, 0), (side - 1, side - 1), FAINT, 1)
+
+
+def open_inset(picture: np.ndarray, height: int, width: int) -> np.ndarray | None:
+    """Darken a framed box at the top right of a picture and return it as a view to draw into.
+
+    None where there is no room for it, so that nothing could be read.
+    """
+    margin = round(0.4 * text_size(picture.shape[1]))
+    if height + 2 * margin > picture.shape[0] or width + 2 * margin > picture.shape[1]:
+        return None
+    right = picture.shape[1] - margin
+    box = picture[margin : margin + height, right - width : right]
+    box[:] = cv2.addWeighted(box, 0.32, np.full_like(box, BACKGROUND), 0.68, 0)
+    cv2.rectangle(box, (0, 0), (width - 1, height - 1), FAINT, 1)
+    return box
 
 
 def _scale_bar(box: np.ndarray, px_per_unit: float, window: float, unit: str, line: int) -> None:

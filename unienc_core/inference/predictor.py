@@ -1,9 +1,8 @@
-"""One network, any image: what a frame shows, and the camera's motion since the one before."""
+"""One network, any image: what a frame shows, and what has moved since the one before."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -12,37 +11,31 @@ import torch
 from torch import Tensor
 
 from unienc_core.checkpoint import Checkpoint, load_checkpoint, load_tensors
-from unienc_core.contracts import FeaturePyramid
-from unienc_core.data.resample import resize_image
 from unienc_core.device import resolve_device, resource_errors
-from unienc_core.errors import IntegrityError, ShapeError
+from unienc_core.errors import ShapeError
 from unienc_core.inference.frame_output import (
-    DEPTH_AND_MOTION,
+    MOTION_KEYS,
     FrameOutput,
     Output,
     check_able,
     outputs_of,
 )
+from unienc_core.inference.neighbours import (
+    EncodedFrame,
+    check_finite,
+    check_without_K,
+    decode_pair,
+    keys_of_pair,
+    known_of_frame,
+    read_motion,
+    to_tensor,
+)
 from unienc_core.inference.segmenting import INSTANCES_TO_SHOW, segment_pixels
+from unienc_core.inference.stream import with_next
 from unienc_core.models.network import Network, build_network
 from unienc_core.presets import Preset
 from unienc_core.segmentation import Segmentation
 from unienc_core.sentences import TASKS, Task
-
-
-@dataclass(frozen=True)
-class EncodedFrame:
-    """All that depends on one frame alone, from `Predictor.encode`.
-
-    Attributes:
-        image: `1 3 h w`, 0..1, at the network's size.
-        pyramids: What the encoders and necks made of it, by name.
-        size: (H, W) of the input image.
-    """
-
-    image: Tensor
-    pyramids: dict[str, FeaturePyramid]
-    size: tuple[int, int]
 
 
 class Predictor:
@@ -55,6 +48,8 @@ class Predictor:
 
     Attributes:
         outputs: What the network can say.
+        usual: What it says if not asked for anything else: depth, and all there is of motion, flow
+            and mask.
         has_pose: Whether motion is among it.
         classes: What label ids mean.
     """
@@ -68,17 +63,24 @@ class Predictor:
             self.network = network.to(self.device).eval()
         self.outputs = outputs_of(network.produces)
         self.has_pose = "motion" in self.outputs
+        self.usual: tuple[Output, ...] = ("depth", *(o for o in MOTION_KEYS if o in self.outputs))
         self.classes = preset.classes
         self._previous: EncodedFrame | None = None
 
     def step(
-        self, frame: np.ndarray, outputs: Collection[Output] = DEPTH_AND_MOTION
+        self,
+        frame: np.ndarray,
+        outputs: Collection[Output] | None = None,
+        K: np.ndarray | None = None,
     ) -> FrameOutput:
         """Take the next frame of a stream; each frame is encoded once.
 
+        What needs the frame after it (`looks_ahead`) is not said; `stream` says it.
+
         Args:
             frame: `H W 3`, uint8, RGB, any size.
-            outputs: What to say of it; nothing else is computed.
+            outputs: What to say of it; nothing else is computed. Default: the `usual`.
+            K: `3 3`, px of the image; see `decode`.
 
         Raises:
             ShapeError: If it is not such an image.
@@ -87,7 +89,7 @@ class Predictor:
             ResourceError: If memory runs out.
         """
         current = self.encode(frame)
-        output = self.decode(current, self._previous, outputs)
+        output = self.decode(current, self._previous, outputs, K=K)
         self._previous = current
         return output
 
@@ -98,38 +100,50 @@ class Predictor:
     def predict(
         self,
         images: np.ndarray | Sequence[np.ndarray],
-        outputs: Collection[Output] = DEPTH_AND_MOTION,
+        outputs: Collection[Output] | None = None,
+        K: np.ndarray | None = None,
     ) -> FrameOutput:
-        """Predict for one image, or for the second of a pair (previous, current).
+        """Predict for one image, or for the second of (previous, current) or (.., .., next).
 
         A stream that `step` or `stream` is in the middle of is not disturbed.
 
         Args:
-            images: `H W 3`, uint8, RGB, any size; one, or two.
-            outputs: What to say of it; nothing else is computed.
+            images: `H W 3`, uint8, RGB, any size; one, two, or three, of which only networks that
+                look at three frames at once (`looks_ahead`) take notice.
+            outputs: What to say of it; nothing else is computed. Default: the `usual`.
+            K: `3 3`, px of the images; see `decode`.
 
         Raises:
-            ShapeError: If it is not such an image, or not one or two of them.
+            ShapeError: If it is not such an image, or not one to three of them.
             UsageError: If the network cannot say it.
             IntegrityError: If the network's answer is not finite.
             ResourceError: If memory runs out.
         """
         row = [images] if isinstance(images, np.ndarray) else list(images)
-        if not 1 <= len(row) <= 2:
-            raise ShapeError(f"found {len(row)} images, expected one or (previous, current)")
-        encoded = [self.encode(image) for image in row]
-        return self.decode(encoded[-1], encoded[0] if len(encoded) == 2 else None, outputs)
+        if not 1 <= len(row) <= 3:
+            raise ShapeError(
+                f"found {len(row)} images, expected one, (previous, current), or these and the next"
+            )
+        first, *others = [self.encode(image) for image in row]
+        if not others:
+            return self.decode(first, None, outputs)
+        return self.decode(others[0], first, outputs, *others[1:], K=K)
 
     def stream(
-        self, frames: Iterable[np.ndarray], outputs: Collection[Output] = DEPTH_AND_MOTION
+        self,
+        frames: Iterable[np.ndarray],
+        outputs: Collection[Output] | None = None,
+        K: np.ndarray | None = None,
     ) -> Iterator[FrameOutput]:
         """Predict for consecutive frames of a camera, as they come; each is encoded once.
 
-        Any number of streams may run side by side.
+        Any number of streams may run side by side. With a network that `looks_ahead` an output
+        comes when the frame after it is there, and the last one is without what needs a next frame.
 
         Args:
             frames: `H W 3`, uint8, RGB, any size.
-            outputs: What to say of each; nothing else is computed.
+            outputs: What to say of each; nothing else is computed. Default: the `usual`.
+            K: `3 3`, px of the frames; see `decode`.
 
         Yields:
             One output per frame, with the motion since the frame before.
@@ -141,10 +155,14 @@ class Predictor:
             ResourceError: If memory runs out.
         """
         previous = None
-        for frame in frames:
-            current = self.encode(frame)
-            yield self.decode(current, previous, outputs)
+        for current, following in with_next(map(self.encode, frames), self.looks_ahead(outputs)):
+            yield self.decode(current, previous, outputs, following, K)
             previous = current
+
+    def looks_ahead(self, outputs: Collection[Output] | None = None) -> bool:
+        """Tell whether something of these (default: the `usual`) needs the frame after it, too."""
+        wanted = self._wanted(outputs)
+        return keys_of_pair(self.network, wanted, False) != keys_of_pair(self.network, wanted, True)
 
     def segment(self, image: np.ndarray, tasks: Collection[Task] = TASKS) -> Segmentation:
         """Segment one image as benchmarks want it: at `eval_size`, with all instances, ranked.
@@ -182,28 +200,48 @@ class Predictor:
         self,
         current: EncodedFrame,
         previous: EncodedFrame | None = None,
-        outputs: Collection[Output] = DEPTH_AND_MOTION,
+        outputs: Collection[Output] | None = None,
+        following: EncodedFrame | None = None,
+        K: np.ndarray | None = None,
     ) -> FrameOutput:
-        """Predict for an encoded frame, and the motion since `previous` if there is one.
+        """Predict for an encoded frame, and what has moved since `previous` if there is one.
 
         Args:
             current: The frame.
             previous: The one before it.
-            outputs: What to say of it; nothing else is computed. A network without a pose head
-                says nothing of motion.
+            outputs: What to say of it; nothing else is computed. Default: the `usual`. A network
+                without a pose head says nothing of motion.
+            following: The one after it, for a network that `looks_ahead`.
+            K: `3 3`, px of the image, for a network whose motion heads are `aligned`; without it
+                there is no flow and no mask.
 
         Raises:
-            UsageError: If the network cannot say it.
+            UsageError: If the network cannot say it, or not without K.
             IntegrityError: If the network's answer is not finite.
             ResourceError: If memory runs out.
         """
-        check_able(set(outputs) - {"motion"}, self.outputs, self.preset.name)
-        disparity, segmentation = self._decode_frame(current, outputs, INSTANCES_TO_SHOW)
-        T_previous_current = None
-        if previous is not None and "motion" in outputs and self.has_pose:
-            T_previous_current = self.motion(previous, current)
+        wanted = self._wanted(outputs)
+        check_able(wanted - {"motion"}, self.outputs, self.preset.name)
+        asked: dict[str, tuple[str, ...]] = {}
+        if previous is not None:
+            asked = keys_of_pair(self.network, wanted, following is not None, K is not None)
+            if outputs is not None and K is None:
+                check_without_K(self.network, wanted, self.preset.name)
+        needed = wanted | ({"depth"} if "flow" in asked else set())
+        disparity, segmentation = self._decode_frame(current, needed, INSTANCES_TO_SHOW)
+        T_previous_current, scene_motion = None, None
+        if previous is not None and asked:
+            known = known_of_frame(current, disparity, K)
+            made = decode_pair(self.network, previous, current, following, asked, known)
+            T_previous_current = made.get("T_source_target")
+            scene_motion = read_motion(made, asked, disparity, self.preset.depth)
         return FrameOutput(
-            disparity, self.preset.depth, current.size, T_previous_current, segmentation
+            disparity if "depth" in wanted else None,
+            self.preset.depth,
+            current.size,
+            T_previous_current if "motion" in wanted else None,
+            segmentation,
+            scene_motion,
         )
 
     def motion(self, previous: EncodedFrame, current: EncodedFrame) -> np.ndarray:
@@ -216,22 +254,15 @@ class Predictor:
             IntegrityError: If the network's answer is not finite.
             ResourceError: If memory runs out.
         """
-        with resource_errors("inference"), torch.inference_mode():
-            images = torch.cat([previous.image, current.image], 1)
-            pair = self.network.decode_pair(
-                previous.pyramids,
-                current.pyramids,
-                images,
-                values={"source_offsets": torch.tensor([[-1]], device=images.device)},
-                outputs=("T_source_target",),
-            )
-        T_source_target = cast(Tensor, pair["T_source_target"])
-        _check_finite(T_source_target)
-        return T_source_target.reshape(4, 4).double().cpu().numpy()
+        asked = {"motion": MOTION_KEYS["motion"]}
+        return decode_pair(self.network, previous, current, None, asked, {})["T_source_target"]
+
+    def _wanted(self, outputs: Collection[Output] | None) -> set[Output]:
+        return set(self.usual if outputs is None else outputs)
 
     def _encode(self, frame: np.ndarray, size: tuple[int, int]) -> EncodedFrame:
         with resource_errors("inference"), torch.inference_mode():
-            image = self._to_tensor(frame, size)
+            image = to_tensor(frame, size, self.device)
             pyramids = self.network.encode(image)
         return EncodedFrame(image, pyramids, (frame.shape[0], frame.shape[1]))
 
@@ -249,7 +280,7 @@ class Predictor:
             numbers = torch.tensor([[TASKS.index(task) for task in tasks]], device=image.device)
             made = self.network.decode_frame(frame.pyramids, image, {"task": numbers}, keys)
             values = [cast(Tensor, made[key])[0].float() for key in keys]
-            _check_finite(*values)
+            check_finite(*values)
             disparity = values.pop(0)[0].cpu().numpy() if "depth" in outputs else None
             if not tasks:
                 return disparity, Segmentation()
@@ -258,21 +289,6 @@ class Predictor:
             return disparity, segment_pixels(
                 classes, masks, tasks, seen, frame.size, self.classes, instance_threshold
             )
-
-    def _to_tensor(self, frame: np.ndarray, size: tuple[int, int]) -> Tensor:
-        """Resize as training does; `1 3 h w`, 0..1."""
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            raise ShapeError(
-                f"image is {frame.dtype} {frame.shape}, expected uint8 (height, width, 3) in RGB"
-            )
-        image = resize_image(frame, size)
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        return tensor.permute(2, 0, 1).unsqueeze(0).float().div_(255.0)
-
-
-def _check_finite(*predictions: Tensor) -> None:
-    if not all(bool(prediction.isfinite().all()) for prediction in predictions):
-        raise IntegrityError("the network predicts NaN or infinity; use another checkpoint")
 
 
 def load_predictor(path: Path | str, device: str = "auto") -> Predictor:

@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from unienc_core.class_tables import ClassTable, cityscapes_table
-from unienc_core.inference.frame_output import DEPTH_AND_MOTION, FrameOutput, Output
+from unienc_core.inference.frame_output import DEPTH_AND_MOTION, FrameOutput, Output, enlarge
 from unienc_core.inference.frames import Frame, SourceInfo
+from unienc_core.inference.moving import Moving
 from unienc_core.inference.scene import Scene
 from unienc_core.inference.seen import Seen
 
@@ -25,6 +26,8 @@ class ClipFacts:
         title: What made the predictions, for people.
         outputs: What is predicted.
         classes: What label ids mean.
+        network_size: (h, w) that the network works at; None for that of the source.
+        max_depth: Farthest point of point clouds, in `unit`; None for what suits them.
     """
 
     info: SourceInfo
@@ -33,6 +36,8 @@ class ClipFacts:
     title: str
     outputs: tuple[Output, ...] = DEPTH_AND_MOTION
     classes: ClassTable = field(default_factory=cityscapes_table)
+    network_size: tuple[int, int] | None = None
+    max_depth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,12 @@ class FrameResult:
 
     Attributes:
         frame: The picture and its time.
-        output: As the network gives it, without its segmentation.
-        scale: What its depth and translation are multiplied by; None where that is unknown.
+        output: As the network gives it, without its segmentation and scene motion.
+        scale: What its depth, translation and flow are multiplied by; None where that is unknown.
         scene: What is new in it.
         picture: The annotated picture, `H W 3`, uint8, RGB, where somebody wants one.
         seen: Its segmentation, with ids that last along the clip; None if none was asked for.
+        moving: What moves by itself; None where nothing is known of it.
     """
 
     frame: Frame
@@ -54,6 +60,7 @@ class FrameResult:
     scene: Scene
     picture: np.ndarray | None = None
     seen: Seen | None = None
+    moving: Moving | None = None
 
     @cached_property
     def depth(self) -> np.ndarray | None:
@@ -76,3 +83,18 @@ class FrameResult:
         scaled = motion.copy()
         scaled[:3, 3] *= self.scale
         return scaled
+
+    def own_flow_at(self, size: tuple[int, int]) -> np.ndarray | None:
+        """Return the own flow at a size, `3 h w`, float32, in the unit of depth; None if unknown.
+
+        See `unienc_core.inference.scene_motion` for what it is.
+        """
+        if self.moving is None or self.moving.own_flow is None or self.scale is None:
+            return None
+        return enlarge(self.moving.own_flow, size) * np.float32(self.scale)
+
+    def motion_mask_at(self, size: tuple[int, int]) -> np.ndarray | None:
+        """Return the motion mask at a size, `h w`, float32, 0..1; None if unknown."""
+        if self.moving is None or self.moving.mask is None:
+            return None
+        return enlarge(self.moving.mask, size)

@@ -75,3 +75,26 @@ def ahead(items: Iterable[T], size: int = QUEUE_SIZE) -> Generator[T]:
             yield entry[0]
     finally:
         worker.stop()
+
+
+def with_next(items: Iterable[T], wait: bool = True) -> Generator[tuple[T, T | None]]:
+    """Iterate `items`, each with the one after it.
+
+    Args:
+        items: What to iterate.
+        wait: Whether to hold each back until the next is there; if not, none has a next.
+
+    Yields:
+        Pairs; the last one's second is None.
+    """
+    if not wait:
+        for item in items:
+            yield item, None
+        return
+    held: list[T] = []
+    for item in items:
+        if held:
+            yield held.pop(), item
+        held.append(item)
+    if held:
+        yield held.pop(), None

@@ -209,6 +209,33 @@ class Network(nn.Module):
         route.pyramids |= {"source": dict(pyramids_source), "target": dict(pyramids_target)}
         return self._decode(route, "pair", outputs)
 
+    def decode_triple(
+        self,
+        pyramids_sources: dict[str, FeaturePyramid],
+        pyramids_target: dict[str, FeaturePyramid],
+        images: Tensor,
+        values: Mapping[str, Any] | None = None,
+        outputs: Collection[str] | None = None,
+    ) -> Predictions:
+        """Run the heads that see three frames, and those of the two pairs among them.
+
+        Args:
+            pyramids_sources: Of the two sources, for each target the earlier, then the later one.
+            pyramids_target: Of the target frame, which lies between them.
+            images: Earlier source, target and later source along channels, `B 9 H W`.
+            values: Further keys that heads require; `source_offsets`, `B 2`, among them.
+            outputs: Keys wanted; default: all that heads of three frames make.
+
+        Returns:
+            Predictions with two sources, the earlier first: `B 2 ...`.
+        """
+        earlier, target, later = images.chunk(3, 1)
+        sources = torch.stack([earlier, later], 1).flatten(0, 1)
+        roles: dict[Role, Tensor] = {"source": sources, "target": target, "triple": images}
+        route = Route(values or {}, roles, len(images))
+        route.pyramids |= {"source": dict(pyramids_sources), "target": dict(pyramids_target)}
+        return self._decode(route, "triple", outputs)
+
     def _decode(self, route: Route, view: str, outputs: Collection[str] | None) -> Predictions:
         planner = Planner(self.wiring, training=self.training)
         if outputs is None:

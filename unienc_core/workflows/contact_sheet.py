@@ -16,6 +16,7 @@ from unienc_core.data.store import Store
 from unienc_core.errors import ResourceError
 from unienc_core.files import write_atomic
 from unienc_core.inference.overlays import choose_range, depth_to_colour
+from unienc_core.metrics.motion import motion_labels
 
 _MAPS = ("depth", "semantic", "instance", "motion_mask")
 _MOST_MAPS = 3
@@ -66,6 +67,9 @@ def _pictures(store: Store, drive: int) -> list[np.ndarray]:
         near = [i for i in (middle - 1, middle, middle + 1) if 0 <= i < count]
         return [store.frame(drive, i, ["image"])["image"] for i in near]
     frame = store.frame(drive, middle, ["image", *maps])
+    if "motion_mask" in maps:
+        invalid = store.keys["motion_mask"].invalid
+        frame["motion_mask"] = motion_labels(frame["motion_mask"], invalid)["moving"]
     return [frame["image"], *(_drawn(key, frame[key], frame["image"]) for key in maps)]
 
 

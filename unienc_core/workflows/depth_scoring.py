@@ -16,8 +16,6 @@ from unienc_core.metrics.scale import STORE, Scale, scale_factor
 from unienc_core.workflows.baselines import Baseline
 from unienc_core.workflows.depth_sources import DepthSample, DepthSource
 
-SUBSETS = ("moving", "static")
-
 
 @dataclass
 class DepthScores:
@@ -65,9 +63,8 @@ class DepthScores:
         self.model.add(metrics)
         self.factors[index] = scored.factor
         self.abs_rel.append((index, metrics["abs_rel"]))
-        if sample.moving is not None:
-            for name, pixels in zip(SUBSETS, (sample.moving, ~sample.moving), strict=True):
-                self.subsets.setdefault(name, MetricMean()).add(scored.subset_metrics(pixels))
+        for name, pixels in (sample.motion or {}).items():
+            self.subsets.setdefault(name, MetricMean()).add(scored.subset_metrics(pixels))
         for name, baseline in baselines.items():
             metres = None if self.scale.mode == "median" else 1.0
             guess = score_pixels(sample.depth_gt, baseline(sample), protocol, metres, name)

@@ -14,6 +14,7 @@ from unienc_core.data.store import DriveInfo, Store
 from unienc_core.errors import DataError, IntegrityError
 from unienc_core.inference.predictor import EncodedFrame, Predictor
 from unienc_core.metrics.depth import Kind, to_depth
+from unienc_core.metrics.motion import motion_labels
 from unienc_core.metrics.protocols import DepthProtocol
 from unienc_core.workflows.depth_files import pair_files, read_map
 from unienc_core.workflows.intrinsics import CameraRequest, given_K
@@ -34,7 +35,7 @@ class DepthSample:
         predicted_size: Height and width at which the prediction was made.
         image: `H W 3`, uint8 RGB, where known.
         K: `3 3`, px, of the ground truth's size, where known.
-        moving: `H W`, bool, pixels of moving actors, where known.
+        motion: ``moving`` and ``static``, `H W` bool, where known.
         camera_height: Above the ground, m, as the data records it.
         place: Drive and frame in the store it comes from.
         encoded: What the network keeps of it for pairs of frames.
@@ -46,7 +47,7 @@ class DepthSample:
     predicted_size: tuple[int, int]
     image: np.ndarray | None = None
     K: np.ndarray | None = None
-    moving: np.ndarray | None = None
+    motion: dict[str, np.ndarray] | None = None
     camera_height: float | None = None
     place: tuple[int, int] | None = None
     encoded: EncodedFrame | None = None
@@ -174,7 +175,8 @@ class StoreSource:
             )
             sample.camera_height = recorded_height(info)
             if "motion_mask" in record:
-                sample.moving = record["motion_mask"] > 0
+                invalid = self._store.keys["motion_mask"].invalid
+                sample.motion = motion_labels(record["motion_mask"], invalid)
             yield sample
 
 

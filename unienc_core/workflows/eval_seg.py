@@ -33,15 +33,12 @@ from unienc_core.workflows.seg_stores import (
     StoreSource,
     network_predictor,
 )
-from unienc_core.workflows.thresholds import check_thresholds, parse_thresholds
 
 __all__ = [
     "PROTOCOLS",
-    "check_thresholds",
     "eval_seg",
     "format_report",
     "metric_names",
-    "parse_thresholds",
 ]
 
 PROTOCOLS = ("cityscapes",)

@@ -41,17 +41,14 @@ from unienc_core.workflows.photometric_scoring import (
     eval_photometric,
 )
 from unienc_core.workflows.pose_scoring import POSE_KEY, PoseScores
-from unienc_core.workflows.thresholds import check_thresholds, parse_thresholds
 
 __all__ = [
     "METRICS",
-    "check_thresholds",
     "eval_depth",
     "figures",
     "format_report",
     "format_table",
     "metric_names",
-    "parse_thresholds",
 ]
 
 DEFAULT_STORE = Path("data/synth-city")

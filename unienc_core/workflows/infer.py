@@ -26,6 +26,7 @@ from unienc_core.metrics.scale import Scale, parse_scale
 from unienc_core.workflows.infer_inputs import Reading, is_single, parse_fps
 from unienc_core.workflows.infer_jobs import (
     Job,
+    check_max_depth,
     check_outputs,
     choose_outputs,
     parse_outputs,
@@ -54,9 +55,9 @@ class VideoRequest:
     """What is wanted of the inputs, in the words of the command line.
 
     Attributes:
-        sinks: ``mp4,png16,npz,h5,jsonl`` or some of them; None for ``mp4``.
-        outputs: ``depth,motion,semantic,instance,panoptic`` or some of them, which alone are
-            computed; None for all that the network can say.
+        sinks: ``mp4,png16,npz,h5,jsonl,ply`` or some of them; None for ``mp4``.
+        outputs: ``depth,motion,flow,mask,semantic,instance,panoptic`` or some of them, which alone
+            are computed; None for all that the network can say.
         start: First moment: a frame number, or a time (``12.5s``, ``1:30``); None for the start.
         stop: The moment before which to stop; None for the end.
         stride: Every how many frames one is taken; motion is between frames that are taken.
@@ -67,6 +68,8 @@ class VideoRequest:
             checkpoint, or 60 degrees.
         fov: Horizontal field of view in degrees, in place of `intrinsics`.
         drive: Drive of a store; default: its first.
+        max_depth: Farthest point of ``ply``, in the unit of depth; None for 80 m, or without
+            metres for 8 median depths of the first frame.
     """
 
     sinks: str | None = None
@@ -79,6 +82,7 @@ class VideoRequest:
     intrinsics: str | None = None
     fov: float | None = None
     drive: str | None = None
+    max_depth: float | None = None
 
 
 def infer_video(
@@ -191,6 +195,7 @@ class _Plan:
         refuse_ground_truth(scale)
         reading = Reading(request.drive, parse_fps(request.fps))
         sinks, outputs = parse_sinks(request.sinks), parse_outputs(request.outputs)
+        check_max_depth(request.max_depth, sinks)
         return cls(request, sinks, outputs, reading, span, scale)
 
 
@@ -216,8 +221,16 @@ class _Run:
         began, camera, info = time.monotonic(), self._camera(job), job.info
         metric = RunningScale(self.plan.scale, camera.K, (info.height, info.width))
         title = f"unienc  {self.predictor.preset.name}"
-        classes = self.predictor.classes
-        facts = ClipFacts(info, camera.K, metric.unit, title, self.predictions, classes)
+        facts = ClipFacts(
+            info,
+            camera.K,
+            metric.unit,
+            title,
+            self.predictions,
+            self.predictor.classes,
+            self.predictor.preset.image_size,
+            self.plan.request.max_depth,
+        )
         sinks = [sink_class(n, info.is_still)(path, facts) for n, path in job.outputs.items()]
         outputs, annotator = Outputs(sinks), Annotator(facts)
         if info.has_audio:

@@ -14,7 +14,7 @@ from unienc_core.errors import DataError, UsageError, VideoError
 from unienc_core.inference.containers import open_stdin
 from unienc_core.inference.drive_source import DriveSource
 from unienc_core.inference.frames import FrameSource
-from unienc_core.inference.images import DEFAULT_FPS, IMAGE_SUFFIXES, ImageSource, natural_key
+from unienc_core.inference.images import IMAGE_SUFFIXES, ImageSource, natural_key
 from unienc_core.inference.video import VideoReader
 from unienc_core.inference.webcam import WebcamSource
 
@@ -154,8 +154,10 @@ def _folder_name(folder: Path) -> str:
 
 def _row(paths: list[Path], name: str, origin: Path, reading: Reading) -> Input:
     _refuse_drive(origin, reading)
-    fps, is_still = reading.fps or DEFAULT_FPS, len(paths) == 1
-    return Input(origin, lambda: ImageSource(paths, name, origin, fps, is_still), is_row=True)
+    is_still = len(paths) == 1
+    return Input(
+        origin, lambda: ImageSource(paths, name, origin, reading.fps, is_still), is_row=True
+    )
 
 
 def _video(path: Path, reading: Reading) -> Input:

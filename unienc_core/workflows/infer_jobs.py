@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from unienc_core.workflows.infer_inputs import Input, OnFailure, Reading, expand
 from unienc_core.workflows.intrinsics import CameraRequest, Intrinsics, choose_intrinsics
 
 ENDING = "_unienc"
+ABOUT_DEPTH = ("png16", "ply")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,20 @@ def parse_outputs(text: str | None) -> list[Output] | None:
     return [output for output in OUTPUTS if output in names]
 
 
+def check_max_depth(limit: float | None, sinks: Sequence[str]) -> None:
+    """Check a limit of point clouds.
+
+    Raises:
+        UsageError: If no point lies within it, or no point clouds are written.
+    """
+    if limit is None:
+        return
+    if not 0 < limit < math.inf:
+        raise UsageError(f"--max-depth {limit:g}: expected a depth above 0")
+    if "ply" not in sinks:
+        raise UsageError("--max-depth is for point clouds, that is --sink ply")
+
+
 def choose_outputs(
     wanted: Sequence[Output] | None,
     predictor: Predictor,
@@ -82,9 +98,9 @@ def choose_outputs(
     outputs = predictor.outputs if wanted is None else tuple(wanted)
     check_able(outputs, predictor.outputs, predictor.preset.name)
     if "depth" not in outputs:
-        for what, is_wanted in (("--sink png16", "png16" in sinks), ("--scale", scale is not None)):
-            if is_wanted:
-                raise UsageError(f"{what} is about depth, but the outputs are {', '.join(outputs)}")
+        asked = [f"--sink {name}" for name in sinks if name in ABOUT_DEPTH]
+        for what in [*asked, *(["--scale"] if scale is not None else [])]:
+            raise UsageError(f"{what} is about depth, but the outputs are {', '.join(outputs)}")
     return outputs
 
 

@@ -55,6 +55,8 @@ def describe_clip(
         "num_scene_cuts": summary.num_cuts,
         "depth_range": None if depth_range is None else [depth_range.near, depth_range.far],
         "depth_unit": metric.unit,
+        "flow_range": annotator.full_speed,
+        "flow_unit": None if annotator.full_speed is None else annotator.speed_unit,
         "scale": {
             "factor": metric.factor,
             "frames_without_plane": metric.num_without_plane,

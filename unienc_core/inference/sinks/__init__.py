@@ -7,6 +7,7 @@ from unienc_core.inference.sinks.depth_png import DepthPngSink
 from unienc_core.inference.sinks.hdf5 import Hdf5Sink
 from unienc_core.inference.sinks.jsonl import JsonlSink
 from unienc_core.inference.sinks.npz import NpzSink
+from unienc_core.inference.sinks.ply import PlySink
 from unienc_core.inference.sinks.video import StillSink, VideoSink
 
 SINKS: dict[str, type[Sink]] = {
@@ -15,6 +16,7 @@ SINKS: dict[str, type[Sink]] = {
     "npz": NpzSink,
     "h5": Hdf5Sink,
     "jsonl": JsonlSink,
+    "ply": PlySink,
 }
 
 DEFAULT_SINK = "mp4"

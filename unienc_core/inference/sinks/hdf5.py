@@ -27,7 +27,8 @@ class Hdf5Sink(Sink):
 
     ``depth`` (`n H W`, float32, the clip's size and unit), ``disparity`` (`n h w`, float32),
     ``T_previous_current`` (`n 4 4`), ``scale``, ``time`` (`n`, float64), ``index``, ``pts``,
-    ``lost_before`` (`n`, int64), ``cut``, ``black`` (`n`, bool). Of segmentations, where asked for:
+    ``lost_before`` (`n`, int64), ``cut``, ``black`` (`n`, bool). Where asked for: ``own_flow``
+    (`n 3 H W`, float32) and ``motion_mask`` (`n H W`, float32), as in `NpzSink`; of segmentations
     ``panoptic`` and ``instance`` (`n H W`, int32, ids, 0 where there is none) and ``semantic``
     (`n H W`, uint8, label ids), with the attributes ``classes`` (names by label id, as JSON) and
     ``instance_factor``: an id of at least that is label id x factor + number. Attributes: ``unit``,
@@ -101,7 +102,7 @@ class Hdf5Sink(Sink):
 
     def _values(self, result: FrameResult) -> dict[str, Any]:
         frame, info = result.frame, self.facts.info
-        return frame_arrays(result, (info.height, info.width)) | {
+        return frame_arrays(result, (info.height, info.width), self.facts.outputs) | {
             "scale": np.float64(np.nan if result.scale is None else result.scale),
             "time": np.float64(frame.time),
             "index": np.int64(frame.index),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from io import FileIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unienc_core.inference.results import FrameResult
+from unienc_core.inference.results import ClipFacts, FrameResult
 from unienc_core.inference.rle import encode_map, encode_mask
 from unienc_core.inference.seen import Seen, SeenObject
 from unienc_core.inference.sinks.base import Sink
@@ -19,6 +20,10 @@ PERCENTILES = (5, 25, 50, 75, 95)
 class JsonlSink(Sink):
     """Writes each line at once, so that a reader can follow and a kill loses none.
 
+    Where flow or mask were asked for, ``moving`` holds the ``share`` of pixels that move, the mean
+    length of their own flow (``mean_own_flow``, in the line's unit; without a mask head of all
+    pixels) and the same a second (``mean_speed``, where times are known).
+
     Of segmentations, where asked for, a line holds ``segments`` (panoptic), ``instances`` and
     ``classes`` (semantic): lists with label id, name, area, the mask as COCO's RLE, and what else
     there is of ``id`` (which lasts along the clip), ``score`` and ``bbox`` (x, y, width, height).
@@ -26,6 +31,10 @@ class JsonlSink(Sink):
 
     suffix = ".jsonl"
     _file: FileIO | None = None
+
+    def __init__(self, target: Path, facts: ClipFacts) -> None:
+        super().__init__(target, facts)
+        self._about_moving = bool({"flow", "mask"} & set(facts.outputs))
 
     def open(self) -> None:
         """Open the file."""
@@ -59,8 +68,19 @@ class JsonlSink(Sink):
             "damaged": frame.is_damaged,
             "cut": result.scene.is_cut,
             "black": result.scene.is_black,
+            **({"moving": self._moving(result)} if self._about_moving else {}),
             **seen,
         }
+
+    def _moving(self, result: FrameResult) -> dict[str, float | None]:
+        moving, scale = result.moving, result.scale
+        share = mean = speed = None
+        if moving is not None:
+            share = moving.share
+            if moving.mean_own_flow is not None and scale is not None:
+                mean = moving.mean_own_flow * scale
+                speed = mean / moving.seconds if self.facts.info.is_timed else None
+        return {"share": share, "mean_own_flow": mean, "mean_speed": speed}
 
     def _seen(self, seen: Seen) -> dict[str, Any]:
         """Return what the line says of segmentations."""
