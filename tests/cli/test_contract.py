@@ -121,6 +121,28 @@ def test_presets_cp_never_overwrites(tmp_path, capsys) -> None:
     assert target.read_text() == text
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train-student", "NAME"],
+        ["eval-depth", "NAME"],
+        ["eval-seg", "NAME"],
+        ["eval-motion", "NAME"],
+        ["import-weights", "NAME", "--out", "imported"],
+        ["data", "show", "NAME"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_name_too_long_is_bad_input(arguments, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "n" * 300
+    assert run([name if argument == "NAME" else argument for argument in arguments]) == 3
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert name in told
+    assert "too long" in told
+    assert not list(tmp_path.iterdir())
+
+
 def test_unexpected_faults_are_one_line_and_debug_shows_them(monkeypatch, capsys) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("seven by nought")
