@@ -131,7 +131,7 @@ def decode_pair(
     keys = {key for needed in asked.values() for key in needed}
     with resource_errors("inference"), torch.inference_mode():
         if following is not None and _see_next(network, keys):
-            made = _decode_triple(network, previous, current, following, keys, known)
+            made = decode_triple(network, previous, current, following, keys, known)
         else:
             made = network.decode_pair(
                 previous.pyramids,
@@ -151,14 +151,29 @@ def decode_pair(
         }
 
 
-def _decode_triple(
+def decode_triple(
     network: Network,
     previous: EncodedFrame,
     current: EncodedFrame,
     following: EncodedFrame,
     keys: Collection[str],
     known: Mapping[str, Tensor],
+    gap: int = 1,
 ) -> Predictions:
+    """Run the heads that see a frame and those before and after it, or pairs among the three.
+
+    Args:
+        network: In evaluation mode.
+        previous: The earlier source.
+        current: The target.
+        following: The later source.
+        keys: Predictions wanted.
+        known: From `known_of_frame` of the target.
+        gap: Frames from the target to either source.
+
+    Returns:
+        Predictions of the target with both as its sources, the earlier first: `1 2 ...`.
+    """
     both = {
         name: concat_pyramids([pyramid, following.pyramids[name]], axis=0)
         for name, pyramid in previous.pyramids.items()
@@ -167,7 +182,10 @@ def _decode_triple(
         both,
         current.pyramids,
         torch.cat([previous.image, current.image, following.image], 1),
-        values={**known, "source_offsets": torch.tensor([[-1, 1]], device=current.image.device)},
+        values={
+            **known,
+            "source_offsets": torch.tensor([[-gap, gap]], device=current.image.device),
+        },
         outputs=keys,
     )
 

@@ -28,9 +28,6 @@ class EgoAlignment:
     Args:
         inputs: Of a node that sees pairs (source, target), with `VALUES`.
         depth_spec: How disparity becomes depth.
-
-    Attributes:
-        rigid_flow: F_R = T P - P, `M 3 H W`.
     """
 
     VALUES = ("disparity", "T_source_target", "K")
@@ -42,7 +39,11 @@ class EgoAlignment:
         self._K = K.repeat_interleave(len(disparity) // len(K), 0)  # a batch's K is one per target
         self._spec = depth_spec
         self._disparity = disparity
-        self.rigid_flow = rigid_flow(self._depth(self._size), self._K, T_source_target)
+
+    @property
+    def rigid_flow(self) -> Tensor:
+        """F_R = T P - P, `M 3 H W`."""
+        return rigid_flow(self._depth(self._size), self._K, self._T_source_target)
 
     def __call__(self, pair: Tensor) -> Tensor:
         """Return (source, target), `M 2C h w`, with the source sampled where it shows the target.

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unienc_core.contracts import concat_pyramids
 from unienc_core.data.labels import OWN_MOTION
 from unienc_core.data.store import Store
 from unienc_core.device import resource_errors
 from unienc_core.errors import DataError, IntegrityError, UsageError
 from unienc_core.geometry.camera import Size, resize_K
 from unienc_core.geometry.se3 import compose, invert_T
-from unienc_core.inference.neighbours import EncodedFrame, check_finite
+from unienc_core.inference.neighbours import EncodedFrame, check_finite, decode_triple
 from unienc_core.inference.predictor import Predictor
 from unienc_core.metrics.motion import motion_labels
 from unienc_core.presets import Preset
@@ -252,28 +251,15 @@ def check_heads(predictor: Predictor) -> list[str]:
 @torch.inference_mode()
 def _predict(
     predictor: Predictor,
-    frames: Sequence[EncodedFrame],
+    frames: tuple[EncodedFrame, EncodedFrame, EncodedFrame],
     gap: int,
     K: Tensor,
     outputs: Sequence[str],
 ) -> dict[str, Tensor]:
     """Run the heads on (previous, target, next); K is at the network's size."""
-    before, target, after = frames
-    sources = {
-        name: concat_pyramids([pyramid, after.pyramids[name]], axis=0)
-        for name, pyramid in before.pyramids.items()
-    }
+    known = {"K": K.float().to(predictor.device)}
     with resource_errors("evaluation"):
-        made: dict[str, Any] = predictor.network.decode_triple(
-            sources,
-            target.pyramids,
-            torch.cat([frame.image for frame in frames], 1),
-            {
-                "source_offsets": torch.tensor([[-gap, gap]], device=predictor.device),
-                "K": K.float().to(predictor.device),
-            },
-            outputs,
-        )
+        made: dict[str, Any] = decode_triple(predictor.network, *frames, outputs, known, gap)
         found = {key: made[key].double().cpu() for key in outputs}
     check_finite(*found.values())
     return found

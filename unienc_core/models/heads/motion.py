@@ -133,7 +133,7 @@ class _MotionHead(Head):
             signs = signs[..., None, None, None]
             made = [self.for_sources(x[:, None] if self.triple else x, signs) for x in made]
         if align is not None:
-            made = [self.beyond(align, x) for x in made]
+            made = self.beyond(align, made)
         return {self.key: made[0], f"{self.key}_scales": made}
 
     def for_sources(self, forwards: Tensor, signs: Tensor) -> Tensor:
@@ -145,9 +145,9 @@ class _MotionHead(Head):
         """
         raise NotImplementedError
 
-    def beyond(self, align: EgoAlignment, value: Tensor) -> Tensor:
-        """Return the output, of what was decoded from aligned pairs, `M C h w`."""
-        return value
+    def beyond(self, align: EgoAlignment, values: list[Tensor]) -> list[Tensor]:
+        """Return the outputs, of what was decoded from aligned pairs, `M C h w` each."""
+        return values
 
 
 @register("head", "scene_flow")
@@ -164,13 +164,14 @@ class SceneFlow(_MotionHead):
         """Turn the flow round where the source is the earlier frame."""
         return signs * forwards
 
-    def beyond(self, align: EgoAlignment, value: Tensor) -> Tensor:
+    def beyond(self, align: EgoAlignment, values: list[Tensor]) -> list[Tensor]:
         """Add the rigid flow."""
         rigid = align.rigid_flow
-        full = functional.interpolate(
-            widen(value), rigid.shape[2:], mode="bilinear", align_corners=False
-        )
-        return rigid + full
+        size = rigid.shape[2:]
+        return [
+            rigid + functional.interpolate(widen(value), size, mode="bilinear", align_corners=False)
+            for value in values
+        ]
 
 
 @register("head", "motion_mask")
