@@ -160,7 +160,12 @@ def list_checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if _STEP_NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the finished steps of a checkpoint directory, which its name tells."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def remove_unfinished(folder: Path) -> list[str]:
@@ -181,7 +186,7 @@ def set_aside(folder: Path, after: int) -> list[str]:
     """
     renamed: list[str] = []
     for path in list_checkpoints(folder):
-        if int(path.name.removeprefix("step-")) > after:
+        if step_of(path) > after:
             damaged = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(damaged, ignore_errors=True)
             path.rename(damaged)

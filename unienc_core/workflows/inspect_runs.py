@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unienc_core.checkpoint import list_checkpoints
+from unienc_core.checkpoint import list_checkpoints, step_of
 from unienc_core.errors import DataError, nearest
 from unienc_core.training.history import last_line, plain, read_log
 from unienc_core.training.lock import Holder, lock_holder
@@ -64,7 +64,7 @@ def summarise(path: Path) -> dict[str, Any]:
     """
     record, line = read_record(path), last_line(path / METRICS)
     report, checkpoints = record["report"], list_checkpoints(path / CHECKPOINTS)
-    saved = int(checkpoints[-1].name.removeprefix("step-")) if checkpoints else 0
+    saved = step_of(checkpoints[-1]) if checkpoints else 0
     holder, failure = lock_holder(path), record.get("failure")
     times = (record["started_at"], record["finished_at"], line.get("time"))
     loss = line.get("loss/total")
@@ -115,7 +115,7 @@ def describe_run(path: Path) -> dict[str, Any]:
         "stages": _stages(record["preset"], summary["step"]),
         "logged": logged,
         "checkpoints": [
-            {"name": p.name, "step": int(p.name.removeprefix("step-")), "num_bytes": _size(p)}
+            {"name": p.name, "step": step_of(p), "num_bytes": _size(p)}
             for p in list_checkpoints(path / CHECKPOINTS)
         ],
         **{name: str(p) if p.exists() else None for name, p in pictures.items()},

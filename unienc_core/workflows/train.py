@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from unienc_core.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
+from unienc_core.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, step_of
 from unienc_core.contracts import Reporter, StepContext
 from unienc_core.device import resource_errors
 from unienc_core.errors import DataError, IntegrityError, UsageError, WiringError
@@ -213,7 +213,7 @@ def _beginning(
 def _check_reached(path: Path, part: range, fresh: bool) -> None:
     """Refuse stages before which others have to be trained."""
     saved = [] if fresh else list_checkpoints(path / CHECKPOINTS)
-    done = int(saved[-1].name.removeprefix("step-")) if saved else 0
+    done = step_of(saved[-1]) if saved else 0
     if done < part.start:
         raise UsageError(
             f"{path}: has {done} steps, these stages begin after step {part.start}; train the ones "
