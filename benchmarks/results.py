@@ -8,14 +8,15 @@ reports stay under runs/results/; a row that fails is reported and does not stop
 from __future__ import annotations
 
 import argparse
+import itertools
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from results_page import Results, render, write
-from results_runs import Run, StepError, Workshop, count_cores, runs_of
+from results_runs import Run, StepError, Workshop, count_cores, in_order, runs_of
 from results_tables import TABLES, WORLDS, Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +51,7 @@ def main(
     workshop = Workshop(work, unienc, options.jobs, say)
     try:
         workshop.prepare(table.world, worlds[table.world])
-        results = collect(table, workshop)
+        results = collect(table, workshop, made_before(tables, options.table))
     except StepError as error:
         say(f"error: {error}")
         return 1
@@ -65,15 +66,31 @@ def main(
     return PARTIAL if results.failures else 0
 
 
-def collect(table: Table, workshop: Workshop) -> Results:
-    """Make all runs of a table and read what they gave."""
+def made_before(tables: Mapping[str, Table], name: str) -> set[Run]:
+    """Return the runs of the tables that come before one."""
+    earlier = itertools.takewhile(lambda other: other != name, tables)
+    rows = ((tables[other], row) for other in earlier for row in tables[other].rows)
+    return set(in_order(run for table, row in rows for run in runs_of(table, row)))
+
+
+def collect(table: Table, workshop: Workshop, before: Collection[Run] = ()) -> Results:
+    """Make all runs of a table and read what they gave.
+
+    Args:
+        table: The table.
+        workshop: Where runs are made.
+        before: Runs of other tables, whose time is not this one's.
+    """
     runs = {row: runs_of(table, row) for row in table.rows}
-    wanted: dict[Run, dict[str, tuple[str, ...]]] = {}
+    wanted: dict[Run, dict[str, tuple[str, ...]]] = {
+        run: {} for run in in_order(run for made in runs.values() for run in made)
+    }
     for row, made in runs.items():
         for run in made:
-            wanted.setdefault(run, {}).update(table.evaluations(row))
+            wanted[run].update(table.evaluations(row))
     failed = workshop.make({run: commands.values() for run, commands in wanted.items()})
     sound = [run for run in wanted if run not in failed]
+    own = [run for run in sound if run not in before]
     results = Results(
         rows=[
             (row, [report(workshop, run, table.evaluations(row)) for run in made if run in sound])
@@ -85,8 +102,9 @@ def collect(table: Table, workshop: Workshop) -> Results:
             for run in made
             if run in failed
         },
-        training=[workshop.training(run)["seconds"] for run in sound],
-        attempts=[attempt for run in sound for attempt in workshop.attempts(run)],
+        training=[workshop.training(run)["seconds"] for run in own],
+        attempts=[attempt for run in own for attempt in workshop.attempts(run)],
+        shared=len(sound) - len(own),
         trained_by={
             f"{row.label}, seed {run.seed}": workshop.code(run)
             for row, made in runs.items()

@@ -32,6 +32,7 @@ class Results:
         failures: What went wrong, by row label and seed.
         training: Seconds of each training.
         attempts: When commands ran.
+        shared: How many trainings it has besides from tables before it; their time is not counted.
         machine: What it ran on.
         trained_by: Digest of the code of each training, by row label and seed.
     """
@@ -40,6 +41,7 @@ class Results:
     failures: dict[str, str] = field(default_factory=dict)
     training: list[float] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
+    shared: int = 0
     machine: str = ""
     trained_by: dict[str, str] = field(default_factory=dict)
 
@@ -131,10 +133,11 @@ def wall_time(results: Results) -> str:
     each = shortest if shortest == longest else f"{shortest} to {longest}"
     last = max(results.attempts, key=lambda attempt: attempt.end)
     count = len(results.training)
+    saved = f" {results.shared} more are those of tables above." if results.shared else ""
     return (
         f"{count} training{'s' if count > 1 else ''} of {each}, one thread each, {last.jobs} side "
         f"by side on {last.cores} cores ({results.machine}): {duration(busy(results.attempts))} of "
-        "wall time with the evaluations."
+        f"wall time with the evaluations.{saved}"
     )
 
 
@@ -200,6 +203,8 @@ def _baseline_lines(table: Table, report: Mapping[str, Any]) -> list[list[str]]:
     lines: list[list[str]] = []
     for name, holder in found.items():
         figures = [_look_up(holder, column.path) for column in table.columns]
+        if all(figure is None for figure in figures):
+            continue
         cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
         lines.append([f"baseline: {name.replace('_', ' ')}", "", *cells])
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -29,18 +30,37 @@ class StepError(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """One training. Equal runs are one run, whichever rows and tables ask for it."""
+    """One training. Equal runs are one run, whichever rows and tables ask for it.
+
+    `start` is the run whose weights it begins with, `teacher` the one that it is distilled from.
+    """
 
     world: str
     preset: str
     sets: tuple[str, ...]
     seed: int
+    verb: str = "train-student"
+    stages: str | None = None
+    start: Run | None = None
+    teacher: Run | None = None
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        parts = (self.preset, *self.sets, f"seed-{self.seed}")
-        return "--".join(_UNSAFE.sub("_", part) for part in parts)
+        parts = [self.preset, *self.sets]
+        if self.stages is not None:
+            parts.append(f"stages-{self.stages}")
+        parts += [
+            f"{word}-{hashlib.sha256(run.name.encode()).hexdigest()[:8]}"
+            for word, run in (("from", self.start), ("taught-by", self.teacher))
+            if run is not None
+        ]
+        return "--".join(_UNSAFE.sub("_", part) for part in (*parts, f"seed-{self.seed}"))
+
+    @property
+    def needs(self) -> tuple[Run, ...]:
+        """The runs that come before it."""
+        return tuple(run for run in (self.start, self.teacher) if run is not None)
 
 
 @dataclass(frozen=True)
@@ -55,7 +75,34 @@ class Attempt:
 
 def runs_of(table: Table, row: Row) -> list[Run]:
     """Return the runs of a row, one per seed."""
-    return [Run(table.world, row.preset, row.sets, seed) for seed in row.seeds]
+    return [_run_of(table.world, row, seed) for seed in row.seeds]
+
+
+def _run_of(world: str, row: Row, seed: int) -> Run:
+    """Return the run of a row with a seed; it begins with that of the same seed, or the first."""
+    needed = [
+        other and _run_of(world, other, seed if seed in other.seeds else other.seeds[0])
+        for other in (row.start, row.teacher)
+    ]
+    return Run(world, row.preset, row.sets, seed, row.verb, row.stages, *needed)
+
+
+def in_order(runs: Iterable[Run]) -> list[Run]:
+    """Return runs and all that they need, each after what it needs, without repetition."""
+    ordered: dict[Run, None] = {}
+
+    def add(run: Run) -> None:
+        for needed in run.needs:
+            add(needed)
+        ordered.setdefault(run)
+
+    for run in runs:
+        add(run)
+    return sorted(ordered, key=_depth)
+
+
+def _depth(run: Run) -> int:
+    return 1 + max((_depth(needed) for needed in run.needs), default=0)
 
 
 def count_cores() -> int:
@@ -107,6 +154,9 @@ class Workshop:
     def make(self, runs: Mapping[Run, Iterable[Sequence[str]]]) -> dict[Run, str]:
         """Train all runs, and evaluate each by the commands that it is given.
 
+        Args:
+            runs: With their evaluations, each run after those that it needs.
+
         Returns:
             What went wrong, by run. One may fail alone.
 
@@ -116,9 +166,13 @@ class Workshop:
         todo = list(runs)
         failures: dict[Run, str] = {}
         pool = ThreadPoolExecutor(self.jobs)
-        futures = {
-            pool.submit(self._make_one, run, commands): run for run, commands in runs.items()
-        }
+        futures: dict[Future[None], Run] = {}
+        made: dict[Run, Future[None]] = {}
+        for run, commands in runs.items():
+            # What it needs came into the queue before it, so whoever waits is not waited for.
+            before = [made[needed] for needed in run.needs]
+            made[run] = pool.submit(self._make_one, run, commands, before)
+            futures[made[run]] = run
         try:
             pending: set[Future[None]] = set(futures)
             while pending:
@@ -153,7 +207,7 @@ class Workshop:
 
     def training(self, run: Run) -> dict[str, Any]:
         """Read what the training of a finished run reported."""
-        return json.loads(self._record(run).read_text(encoding="utf-8"))["report"]
+        return json.loads(self._training(run).read_text(encoding="utf-8"))
 
     def machine(self, run: Run) -> str:
         """Return what a run was made on: processor, GPU if it had one, version of torch."""
@@ -173,19 +227,29 @@ class Workshop:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [Attempt(**json.loads(line)) for line in lines]
 
-    def _make_one(self, run: Run, evaluations: Iterable[Sequence[str]]) -> None:
+    def _make_one(
+        self, run: Run, evaluations: Iterable[Sequence[str]], before: Iterable[Future[None]]
+    ) -> None:
+        for needed in before:
+            if needed.exception() is not None:
+                raise StepError("a run that it needs failed")
         place, store = self._place(run), self.store(run.world)
         place.mkdir(parents=True, exist_ok=True)
         # Unless cores are left over, a loading process only takes time from its training.
         workers = min(2, max(0, self.cores - self.jobs) // self.jobs)
         sets = [word for override in run.sets for word in ("--set", override)]
         train = [
-            *("train-student", str(store), "--preset", run.preset, *sets),
+            *(run.verb, str(store), "--preset", run.preset, *sets),
             *("--seed", str(run.seed), "--threads", "1", "--workers", str(workers)),
-            *("--out", str(place / "run")),
+            *("--out", str(place / "run"), "--json"),
         ]
+        train += [] if run.stages is None else ["--stages", run.stages]
+        for option, needed in (("--init", run.start), ("--teacher", run.teacher)):
+            train += [] if needed is None else [option, str(self._place(needed) / "run")]
         # Repeated even if finished: it says so where the preset or the store has changed since.
-        self._attempt(run, train, counts=not self._is_finished(run))
+        said = self._attempt(run, train, counts=not self._is_finished(run))
+        if not self._is_finished(run):
+            write_atomic(self._training(run), said)
         for evaluation in evaluations:
             if self._is_current(run, evaluation):
                 continue
@@ -261,9 +325,15 @@ class Workshop:
             return False
         return self.report(run, evaluation).get("code") == code_digest()
 
+    def _training(self, run: Run) -> Path:
+        return self._place(run) / "training.json"
+
     def _is_finished(self, run: Run) -> bool:
-        path = self._record(run)
-        return path.exists() and json.loads(path.read_text(encoding="utf-8"))["report"] is not None
+        """Say whether its training, or the part of it that is wanted, has ended."""
+        report, record = self._training(run), self._record(run)
+        return (
+            report.exists() and record.exists() and report.stat().st_mtime >= record.stat().st_mtime
+        )
 
 
 def last_line(log: Path) -> str:

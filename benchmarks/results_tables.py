@@ -16,13 +16,26 @@ WORLDS: dict[str, tuple[str, ...]] = {
 class Row:
     """One line of a table: a preset, changed a little, trained once per seed.
 
-    `has_depth`: whether its network predicts depth, which is scored then.
+    Attributes:
+        label: What it is called.
+        preset: Name of the preset.
+        sets: Its changes, as of ``--set``.
+        seeds: One training each.
+        verb: What trains it.
+        stages: The part of the preset's stages to train, as of ``--stages``.
+        start: The row whose weights of the same seed (or its first) training begins with.
+        teacher: The row whose network of the same seed (or its first) is the teacher.
+        has_depth: Whether its network predicts depth, which is scored then.
     """
 
     label: str
     preset: str
     sets: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
+    verb: str = "train-student"
+    stages: str | None = None
+    start: Row | None = None
+    teacher: Row | None = None
     has_depth: bool = True
 
 
@@ -32,7 +45,7 @@ class Column:
 
     Attributes:
         title: Head of the column.
-        path: Keys that lead to the figure in the report of `eval-depth`, or, after the name of a
+        path: Keys that lead to the figure in the report of `scored_by`, or, after the name of a
             task, in that of `eval-seg`, joined by dots; of keys like ``{a,b}`` the mean is taken.
         ranks: Whether the text below the table says which rows this column does not order.
     """
@@ -52,7 +65,8 @@ class Table:
         world: Name in `WORLDS`.
         rows: Its lines. Rows, of other tables too, that need the same run share it.
         columns: What to read from each report.
-        evaluation: Further options of `eval-depth`.
+        scored_by: Verb that scores a row: `eval-depth` or `eval-motion`.
+        evaluation: Further options of it.
         tasks: Tasks of `eval-seg`.
         published: Other people's figures: label, and figure by column title.
     """
@@ -62,13 +76,14 @@ class Table:
     world: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
+    scored_by: str = "eval-depth"
     evaluation: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     published: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def evaluations(self, row: Row) -> dict[str, tuple[str, ...]]:
         """Return the commands that score a row; their reports lie under the names of tasks."""
-        depth = {"": ("eval-depth", *self.evaluation)} if row.has_depth else {}
+        depth = {"": (self.scored_by, *self.evaluation)} if row.has_depth else {}
         return {**depth, **{task: ("eval-seg", "--task", task) for task in self.tasks}}
 
 
@@ -77,6 +92,21 @@ _SUBSETS = tuple(
     Column(f"abs_rel {name}", f"subsets.{name}.abs_rel") for name in ("static", "moving")
 )
 _THREE = (0, 1, 2)
+
+_ALONE = Row(
+    "`unified-tiny`: depth and pose alone, 3,900 steps",
+    "unified-tiny",
+    ("stages.0.steps=3900",),
+    _THREE,
+)
+_FLOW = Row(
+    "+ flow (`unified-motion-tiny`, stage 2)",
+    "unified-motion-tiny",
+    seeds=_THREE,
+    stages="2",
+    start=_ALONE,
+)
+_PAIRS = Row("`monodepth2-tiny`, 1,200 steps", "monodepth2-tiny", ("stages.0.steps=1200",))
 
 FREQUENT = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic sign", "vegetation"),
@@ -181,5 +211,67 @@ TABLES = {
                 ("PQ", "AP", "mIoU"), "0.558 0.284 0.743"
             ),
         },
+    ),
+    "motion": Table(
+        title="Scene flow and motion mask",
+        caption=(
+            "Independent motion without labels, tiny, on held-out cities, 96x320. Flow, then mask, "
+            "then everything together begin with the depth and pose of the first row; the second "
+            "row goes on with depth and pose alone for as many steps as the last stage has, at its "
+            "rate. Three separate encoders: `monodepth2-tiny` (depth and pose), and from there "
+            "`dynamo-depth-tiny`. IoU of what moves: of the mask over one half; of the mask, and "
+            "of the length of the flow F_C - F_R of the same network in m and in px, over the "
+            "threshold that is best on these very images. End-point error of the independent flow "
+            "on moving pixels, and in the image of the final flow, each beside that of no "
+            "independent flow. Depth and flow median-scaled, 0.5 to 80 m; absolute trajectory "
+            "error per 5 frames."
+        ),
+        world="city",
+        rows=(
+            _ALONE,
+            Row(
+                "the same for 300 steps more",
+                "unified-tiny",
+                (
+                    *("stages.0.steps=300", "stages.0.lr=1e-4"),
+                    "stages.0.schedule.type=constant",
+                ),
+                _THREE,
+                start=_ALONE,
+            ),
+            _FLOW,
+            Row(
+                "+ mask, everything (stages 3 and 4)",
+                "unified-motion-tiny",
+                seeds=_THREE,
+                stages="3..4",
+                start=_FLOW,
+            ),
+            _PAIRS,
+            Row(
+                "`dynamo-depth-tiny`, stages 2 to 4",
+                "dynamo-depth-tiny",
+                stages="2..4",
+                start=_PAIRS,
+            ),
+        ),
+        columns=(
+            Column("IoU", "metrics.motion_iou", ranks=True),
+            Column("best IoU", "metrics.motion_best_iou"),
+            Column("best IoU, flow m", "baselines.thresholded_flow.motion_iou"),
+            Column("best IoU, flow px", "baselines.thresholded_flow_px.motion_iou"),
+            Column("AP", "metrics.motion_ap"),
+            Column("EPE moving, m", "metrics.masked_epe_moving", ranks=True),
+            Column("without", "baselines.zero_independent_flow.independent_epe_moving"),
+            Column("EPE moving, px", "metrics.final_optical_epe_moving", ranks=True),
+            Column("without, px", "baselines.zero_independent_flow.optical_epe_moving"),
+            Column("abs_rel", "metrics.abs_rel"),
+            *(
+                Column(f"abs_rel {name}", f"subsets.{name}.abs_rel", ranks=name == "moving")
+                for name in ("static", "moving")
+            ),
+            Column("ATE of 5, m", "pose.ate_5"),
+        ),
+        scored_by="eval-motion",
     ),
 }

@@ -1,7 +1,7 @@
 """Stands in for the command line: makes the files that the real one makes, out of its options.
 
-A preset's name decides what happens: `broken` fails, `slow` trains until it is told to stop the
-first time, `meet` goes on only when two of its kind train at once.
+A preset's name decides what happens: `broken` fails with seed 1, `slow` trains until it is told to
+stop the first time, `meet` goes on only when two of its kind train at once.
 """
 
 import json
@@ -41,8 +41,12 @@ def train() -> None:
         sys.exit(6)
     run.mkdir(exist_ok=True)
     record = run / "run.json"
-    if record.exists() and json.loads(record.read_text())["report"] is not None:
+    if record.exists() and (found := json.loads(record.read_text())["report"]) is not None:
+        sys.stdout.write(json.dumps(found))
         return
+    for name in ("--init", "--teacher"):
+        if name in REST:
+            json.loads((Path(option(name)) / "run.json").read_text())["report"]["seconds"]
     record.write_text(json.dumps({"report": None}))
     if preset == "slow" and not (run / "saved").exists():
         signal.signal(signal.SIGTERM, lambda *_: stop(run))
@@ -54,6 +58,7 @@ def train() -> None:
     (run / "environment.json").write_text(json.dumps(machine))
     report = {"seconds": 600.0 + 60 * seed, "preset": preset, "seed": seed}
     record.write_text(json.dumps({"report": report}))
+    sys.stdout.write(json.dumps(report))
 
 
 def stop(run: Path) -> None:
@@ -106,5 +111,7 @@ def segment() -> None:
 if __name__ == "__main__":
     with LOG.open("a") as file:
         file.write(json.dumps([VERB, *REST]) + "\n")
-    verbs = {"prepare-data": prepare, "train-student": train}
-    {**verbs, "eval-depth": evaluate, "eval-seg": segment}[VERB]()
+    verbs = {"prepare-data": prepare, "eval-seg": segment}
+    verbs |= dict.fromkeys(("train-student", "train-teacher", "distill"), train)
+    verbs |= dict.fromkeys(("eval-depth", "eval-motion"), evaluate)
+    verbs[VERB]()

@@ -22,6 +22,7 @@ from results_tables import TABLES, WORLDS, Column, Row, Table  # noqa: E402
 
 from unienc_core.metrics.depth import METRICS  # noqa: E402
 from unienc_core.metrics.pose import POSE_METRICS  # noqa: E402
+from unienc_core.workflows.motion_report import metric_names as motion_names  # noqa: E402
 from unienc_core.workflows.seg_samples import METRICS as SEG_METRICS  # noqa: E402
 from unienc_core.workflows.seg_samples import TASKS  # noqa: E402
 
@@ -166,6 +167,57 @@ def test_rows_and_tables_share_runs(bench) -> None:
     assert page.index("## Depth") < page.index("<!-- depth: end -->") < page.index("## Pose")
     assert "7 images, 6 pairs, 2 snippets;" in page
     assert "One seed, so not ordered by these runs: the good." in page
+
+
+def test_rows_begin_where_others_end(bench) -> None:
+    """What a row needs is trained first, once, with the seed of the row if there is one."""
+    start = Row("start", "good", seeds=(0, 1))
+    teacher = Row("teacher", "bad", verb="train-teacher")
+    on = Row("on", "good", seeds=(0, 1), stages="2..4", start=start)
+    taught = Row("taught", "good", ("a=1",), (0, 1), "distill", start=on, teacher=teacher)
+    table = replace(DEPTH, rows=(taught, on), scored_by="eval-motion")
+    assert bench.make(table, "--jobs", "1") == 0
+    assert len(bench.calls("eval-motion")) == 4
+    assert len(bench.calls("train-student")) == 4
+    assert len(bench.calls("train-teacher")) == 1
+
+    place = bench.folder / "work/toys"
+    names = {run.seed: run.name for run in runs_of(table, on)}
+    begun = [words for words in bench.calls("train-student") if "--init" in words]
+    assert [words[words.index("--stages") + 1] for words in begun] == ["2..4"] * 2
+    assert {words[words.index("--init") + 1] for words in begun} == {
+        str(place / f"good--seed-{seed}/run") for seed in (0, 1)
+    }
+    taught_by = bench.calls("distill")
+    assert {words[words.index("--teacher") + 1] for words in taught_by} == {
+        str(place / "bad--seed-0/run")
+    }
+    assert [words[words.index("--init") + 1] for words in taught_by] == [
+        str(place / names[seed] / "run") for seed in (0, 1)
+    ]
+    page = bench.page.read_text(encoding="utf-8")
+    assert "7 trainings of 10 min to 11 min" in page
+
+
+def test_what_needs_a_failed_run_is_not_trained(bench) -> None:
+    start = Row("start", "broken", seeds=(0, 1))
+    on = Row("on", "good", seeds=(0, 1), start=start)
+    assert bench.make(replace(DEPTH, rows=(on,))) == 4
+    assert bench.row("on")[:2] == ["1 of 2", "0.190"]
+    assert len(bench.calls("train-student")) == 3
+
+
+def test_the_time_of_trainings_that_other_tables_made_is_not_counted(bench) -> None:
+    start, own = Row("start", "good"), Row("own", "bad", start=Row("start", "good"))
+    tables = {"first": replace(DEPTH, rows=(start,)), "second": replace(DEPTH, rows=(start, own))}
+    shared = results.made_before(tables, "second")
+    assert shared == set(runs_of(DEPTH, start))
+    assert results.made_before(tables, "first") == set()
+    workshop = Workshop(bench.folder / "w", [sys.executable, str(bench.fake)], 1, print)
+    workshop.prepare("toys", ())
+    made = results.collect(tables["second"], workshop, shared)
+    assert (len(made.training), made.shared) == (1, 1)
+    assert wall_time(made).endswith(" 1 more are those of tables above.")
 
 
 def test_a_failing_row_does_not_stop_the_others(bench, capsys) -> None:
@@ -320,6 +372,9 @@ def test_shipped_tables_name_what_exists(table: Table) -> None:
     assert all(set(figures) <= set(titles) for figures in table.published.values())
     for column in table.columns:
         group, *path, name = column.path.split(".")
+        if table.scored_by == "eval-motion" and group in ("metrics", "baselines"):
+            assert name in motion_names()
+            continue
         if group in TASKS:
             assert group in table.tasks
             known = SEG_METRICS[group] if path == ["metrics"] else ("iou",)
@@ -327,7 +382,7 @@ def test_shipped_tables_name_what_exists(table: Table) -> None:
             continue
         assert name in {"metrics": METRICS, "pose": POSE_METRICS, "subsets": METRICS}[group]
         assert path in ([], ["static"], ["moving"])
-        assert group != "pose" or "--pose" in table.evaluation
+        assert group != "pose" or "--pose" in table.evaluation or table.scored_by == "eval-motion"
 
 
 @pytest.mark.slow
