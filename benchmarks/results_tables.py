@@ -26,6 +26,7 @@ class Row:
         start: The row whose weights of the same seed (or its first) training begins with.
         teacher: The row whose network of the same seed (or its first) is the teacher.
         has_depth: Whether its network predicts depth, which is scored then.
+        scored_by: What scores it, where that is not what scores its table: verb and options.
     """
 
     label: str
@@ -37,6 +38,7 @@ class Row:
     start: Row | None = None
     teacher: Row | None = None
     has_depth: bool = True
+    scored_by: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Table:
 
     def evaluations(self, row: Row) -> dict[str, tuple[str, ...]]:
         """Return the commands that score a row; their reports lie under the names of tasks."""
-        depth = {"": (self.scored_by, *self.evaluation)} if row.has_depth else {}
+        words = row.scored_by or (self.scored_by, *self.evaluation)
+        depth = {"": words} if row.has_depth else {}
         return {**depth, **{task: ("eval-seg", "--task", task) for task in self.tasks}}
 
 
@@ -93,11 +96,13 @@ _SUBSETS = tuple(
 )
 _THREE = (0, 1, 2)
 
+_RIGID = ("eval-depth", "--pose")
 _ALONE = Row(
     "`unified-tiny`: depth and pose alone, 3,900 steps",
     "unified-tiny",
     ("stages.0.steps=3900",),
     _THREE,
+    scored_by=_RIGID,
 )
 _FLOW = Row(
     "+ flow (`unified-motion-tiny`, stage 2)",
@@ -106,7 +111,12 @@ _FLOW = Row(
     stages="2",
     start=_ALONE,
 )
-_PAIRS = Row("`monodepth2-tiny`, 1,200 steps", "monodepth2-tiny", ("stages.0.steps=1200",))
+_PAIRS = Row(
+    "`monodepth2-tiny`, 1,200 steps",
+    "monodepth2-tiny",
+    ("stages.0.steps=1200",),
+    scored_by=_RIGID,
+)
 
 FREQUENT = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic sign", "vegetation"),
@@ -223,7 +233,8 @@ TABLES = {
             "of the length of the flow F_C - F_R of the same network in m and in px, over the "
             "threshold that is best on these very images. End-point error of the independent flow "
             "on moving pixels, and in the image of the final flow, each beside that of no "
-            "independent flow. Depth and flow median-scaled, 0.5 to 80 m; absolute trajectory "
+            "independent flow. Rows without flow are scored on all frames of a drive, the others "
+            "without its first and last. Depth and flow median-scaled, 0.5 to 80 m; absolute trajectory "
             "error per 5 frames."
         ),
         world="city",
@@ -238,6 +249,7 @@ TABLES = {
                 ),
                 _THREE,
                 start=_ALONE,
+                scored_by=_RIGID,
             ),
             _FLOW,
             Row(
