@@ -234,8 +234,8 @@ TABLES = {
             "threshold that is best on these very images. End-point error of the independent flow "
             "on moving pixels, and in the image of the final flow, each beside that of no "
             "independent flow. Rows without flow are scored on all frames of a drive, the others "
-            "without its first and last. Depth and flow median-scaled, 0.5 to 80 m; absolute trajectory "
-            "error per 5 frames."
+            "without its first and last. Depth and flow median-scaled, 0.5 to 80 m; absolute "
+            "trajectory error per 5 frames."
         ),
         world="city",
         rows=(
