@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from results_page import Results, render, write
-from results_runs import Run, StepError, Workshop, count_cores, in_order, runs_of
-from results_tables import TABLES, WORLDS, Table
+from results_rows import Run, Table, in_order, runs_of
+from results_runs import StepError, Workshop, count_cores
+from results_tables import TABLES, WORLDS
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "runs" / "results"

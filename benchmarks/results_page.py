@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from results_rows import Row, Table
 from results_runs import Attempt
-from results_tables import Row, Table
 from scipy import stats
 
 from unienc_core.files import write_atomic

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import subprocess
 import threading
 import time
@@ -15,52 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results_tables import Row, Table
+from results_rows import Run, plain_name
 
 from unienc_core.code_version import code_digest
 from unienc_core.files import write_atomic
 
 PROGRESS_SECONDS = 30.0
-_UNSAFE = re.compile(r"[^\w.=,+-]+")
 
 
 class StepError(Exception):
     """A command failed; the message says which, with its last words and its log."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training. Equal runs are one run, whichever rows and tables ask for it.
-
-    `start` is the run whose weights it begins with, `teacher` the one that it is distilled from.
-    """
-
-    world: str
-    preset: str
-    sets: tuple[str, ...]
-    seed: int
-    verb: str = "train-student"
-    stages: str | None = None
-    start: Run | None = None
-    teacher: Run | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        parts = [self.preset, *self.sets]
-        if self.stages is not None:
-            parts.append(f"stages-{self.stages}")
-        parts += [
-            f"{word}-{hashlib.sha256(run.name.encode()).hexdigest()[:8]}"
-            for word, run in (("from", self.start), ("taught-by", self.teacher))
-            if run is not None
-        ]
-        return "--".join(_UNSAFE.sub("_", part) for part in (*parts, f"seed-{self.seed}"))
-
-    @property
-    def needs(self) -> tuple[Run, ...]:
-        """The runs that come before it."""
-        return tuple(run for run in (self.start, self.teacher) if run is not None)
 
 
 @dataclass(frozen=True)
@@ -71,38 +33,6 @@ class Attempt:
     end: float
     jobs: int
     cores: int
-
-
-def runs_of(table: Table, row: Row) -> list[Run]:
-    """Return the runs of a row, one per seed."""
-    return [_run_of(table.world, row, seed) for seed in row.seeds]
-
-
-def _run_of(world: str, row: Row, seed: int) -> Run:
-    """Return the run of a row with a seed; it begins with that of the same seed, or the first."""
-    needed = [
-        other and _run_of(world, other, seed if seed in other.seeds else other.seeds[0])
-        for other in (row.start, row.teacher)
-    ]
-    return Run(world, row.preset, row.sets, seed, row.verb, row.stages, *needed)
-
-
-def in_order(runs: Iterable[Run]) -> list[Run]:
-    """Return runs and all that they need, each after what it needs, without repetition."""
-    ordered: dict[Run, None] = {}
-
-    def add(run: Run) -> None:
-        for needed in run.needs:
-            add(needed)
-        ordered.setdefault(run)
-
-    for run in runs:
-        add(run)
-    return sorted(ordered, key=_depth)
-
-
-def _depth(run: Run) -> int:
-    return 1 + max((_depth(needed) for needed in run.needs), default=0)
 
 
 def count_cores() -> int:
@@ -198,7 +128,7 @@ class Workshop:
 
     def report_path(self, run: Run, evaluation: Sequence[str]) -> Path:
         """Return where the report of an evaluation (verb and options) lies."""
-        name = _UNSAFE.sub("_", "".join(evaluation))
+        name = plain_name("".join(evaluation))
         return self._place(run) / f"{name}.json"
 
     def report(self, run: Run, evaluation: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from results_rows import Column, Row, Table
 
 from unienc_core.metrics.published import published_depth
 
@@ -10,84 +10,6 @@ WORLDS: dict[str, tuple[str, ...]] = {
     "city": ("--train", "40x40", "--val", "15x75", "--test", "1x75", "--seed", "0"),
 }
 """Stores by name: options of `prepare-data synth-city`. Tables of one world share it."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: a preset, changed a little, trained once per seed.
-
-    Attributes:
-        label: What it is called.
-        preset: Name of the preset.
-        sets: Its changes, as of ``--set``.
-        seeds: One training each.
-        verb: What trains it.
-        stages: The part of the preset's stages to train, as of ``--stages``.
-        start: The row whose weights of the same seed (or its first) training begins with.
-        teacher: The row whose network of the same seed (or its first) is the teacher.
-        has_depth: Whether its network predicts depth, which is scored then.
-        scored_by: What scores it, where that is not what scores its table: verb and options.
-    """
-
-    label: str
-    preset: str
-    sets: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    verb: str = "train-student"
-    stages: str | None = None
-    start: Row | None = None
-    teacher: Row | None = None
-    has_depth: bool = True
-    scored_by: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Column:
-    """One figure of a report.
-
-    Attributes:
-        title: Head of the column.
-        path: Keys that lead to the figure in the report of `scored_by`, or, after the name of a
-            task, in that of `eval-seg`, joined by dots; of keys like ``{a,b}`` the mean is taken.
-        ranks: Whether the text below the table says which rows this column does not order.
-    """
-
-    title: str
-    path: str
-    ranks: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        title: Heading on the page.
-        caption: What is measured, on what, how.
-        world: Name in `WORLDS`.
-        rows: Its lines. Rows, of other tables too, that need the same run share it.
-        columns: What to read from each report.
-        scored_by: Verb that scores a row: `eval-depth` or `eval-motion`.
-        evaluation: Further options of it.
-        tasks: Tasks of `eval-seg`.
-        published: Other people's figures: label, and figure by column title.
-    """
-
-    title: str
-    caption: str
-    world: str
-    rows: tuple[Row, ...]
-    columns: tuple[Column, ...]
-    scored_by: str = "eval-depth"
-    evaluation: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-    published: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def evaluations(self, row: Row) -> dict[str, tuple[str, ...]]:
-        """Return the commands that score a row; their reports lie under the names of tasks."""
-        words = row.scored_by or (self.scored_by, *self.evaluation)
-        depth = {"": words} if row.has_depth else {}
-        return {**depth, **{task: ("eval-seg", "--task", task) for task in self.tasks}}
 
 
 _DEPTH = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
@@ -116,6 +38,19 @@ _PAIRS = Row(
     "monodepth2-tiny",
     ("stages.0.steps=1200",),
     scored_by=_RIGID,
+)
+
+_MASKS = Row("`unified-masks-tiny`", "unified-masks-tiny", seeds=_THREE)
+_ON = ("stages.0.steps=150", "stages.0.lr=1e-4", "stages.0.schedule.type=constant")
+"""Depth, pose and segments alone go on for as long as stage 4 lasts, at its rate."""
+
+_SEPARATE = Row("stage 1", "teacher-tiny", verb="train-teacher", stages="1")
+_TEACHER = Row(
+    "separate encoders + FM (`teacher-tiny`, the teacher)",
+    "teacher-tiny",
+    verb="train-teacher",
+    stages="2..4",
+    start=_SEPARATE,
 )
 
 FREQUENT = (
@@ -285,5 +220,69 @@ TABLES = {
             Column("ATE of 5, m", "pose.ate_5"),
         ),
         scored_by="eval-motion",
+    ),
+    "distil": Table(
+        title="Distillation",
+        caption=(
+            "The lower part of Table I of Nguyen et al., tiny, on held-out cities, 96x320: depth, "
+            "pose and segments from encoders of their own or from one (MS: multi-scale pose "
+            "decoder), without and with flow and motion mask (FM), without and with a teacher of "
+            "separate encoders (KD). All start from random weights; the shared ones begin with the "
+            "same 1,500 steps of stage 1, then 300 of flow, 250 of the mask and 150 of everything. "
+            "Rows without FM have 150 steps more of stage 1 at the rate of the last, scored "
+            "on all frames of a drive, the others without its first and last. Depth and flow "
+            "median-scaled, 0.5 to 80 m; IoU and end-point error as in the table of motion."
+        ),
+        world="city",
+        rows=(
+            _TEACHER,
+            Row(
+                "separate encoders",
+                "teacher-tiny",
+                _ON,
+                verb="train-teacher",
+                stages="1",
+                start=_SEPARATE,
+                scored_by=_RIGID,
+            ),
+            Row("shared + MS", "unified-masks-tiny", _ON, _THREE, start=_MASKS, scored_by=_RIGID),
+            Row("shared + MS + FM", "unified-all-tiny", (), _THREE, stages="2..4", start=_MASKS),
+            Row(
+                "shared + MS + FM + KD",
+                "unified-all-tiny",
+                (),
+                _THREE,
+                verb="distill",
+                stages="2..4",
+                start=_MASKS,
+                teacher=_TEACHER,
+            ),
+        ),
+        columns=(
+            Column("abs_rel", "metrics.abs_rel", ranks=True),
+            *(
+                Column(f"abs_rel {name}", f"subsets.{name}.abs_rel", ranks=name == "moving")
+                for name in ("static", "moving")
+            ),
+            Column("rmse_log", "metrics.rmse_log"),
+            Column("a1", "metrics.a1"),
+            Column("EPE moving, m", "metrics.masked_epe_moving"),
+            Column("without", "baselines.zero_independent_flow.independent_epe_moving"),
+            Column("IoU", "metrics.motion_iou", ranks=True),
+            Column("best IoU", "metrics.motion_best_iou"),
+            Column("PQ", "panoptic.metrics.pq", ranks=True),
+            Column("ATE of 5, m", "pose.ate_5"),
+        ),
+        scored_by="eval-motion",
+        tasks=("panoptic",),
+        published={
+            f"{label}, Cityscapes 192x512": _published(("abs_rel", "rmse_log", "a1"), figures)
+            for label, figures in (
+                ("Our_sep", ".103 .157 .885"),
+                ("Our_sh + MS", ".126 .182 .850"),
+                ("Our_sh + MS + FM", ".134 .183 .833"),
+                ("Our_sh + MS + FM + KD", ".106 .158 .888"),
+            )
+        },
     ),
 }

@@ -17,8 +17,9 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import results  # noqa: E402
 from results_page import Results, busy, cell, duration, ordering, told_apart, wall_time  # noqa: E402
-from results_runs import Attempt, Run, Workshop, runs_of  # noqa: E402
-from results_tables import TABLES, WORLDS, Column, Row, Table  # noqa: E402
+from results_rows import Column, Row, Run, Table, runs_of  # noqa: E402
+from results_runs import Attempt, Workshop  # noqa: E402
+from results_tables import TABLES, WORLDS  # noqa: E402
 
 from unienc_core.metrics.depth import METRICS  # noqa: E402
 from unienc_core.metrics.pose import POSE_METRICS  # noqa: E402
