@@ -9,7 +9,7 @@ from torch import nn
 
 from unienc_core.contracts import NodeInputs, PyramidSpec
 from unienc_core.models.heads import MotionMask, SceneFlow
-from unienc_core.models.heads.motion import FinerLevel, Refinement
+from unienc_core.models.motion_decoder import FinerLevel, Refinement
 
 SWIN_T = PyramidSpec((4, 8, 16, 32), (96, 192, 384, 768))
 RESNET18 = PyramidSpec((2, 4, 8, 16, 32), (64, 64, 128, 256, 512))
