@@ -36,6 +36,7 @@ _SMALL_HEADS = {
     "single_scale": {"squeeze": "8"},
     "scene_flow": {"squeeze": "8"},
     "motion_mask": {"squeeze": "8"},
+    "steering": {"width": "8", "hidden": "8"},
     "masks": {
         "width": "16",
         "heads": "2",

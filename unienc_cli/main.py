@@ -25,6 +25,7 @@ from unienc_cli import (
     prepare,
     prepare_kitti,
     prepare_sets,
+    prepare_steering,
     presets,
     runs,
     train,
@@ -51,8 +52,16 @@ app.add_typer(prepare.app, name="prepare-data")
 prepare.app.command("cityscapes")(prepare_sets.cityscapes)
 prepare.app.command("kitti-raw")(prepare_kitti.kitti_raw)
 prepare.app.command("kitti-odometry")(prepare_kitti.kitti_odometry)
-prepare.app.command("folders")(prepare_kitti.folders)
+prepare.app.command("folders")(prepare_sets.folders)
+prepare.app.command("donkey")(prepare_steering.donkey)
+prepare.app.command("csv")(prepare_steering.frame_table)
+prepare.app.command("udacity")(prepare_steering.udacity)
+prepare.app.command("sullychen")(prepare_steering.sullychen)
+prepare.app.command("comma2k19")(prepare_steering.comma2k19)
+prepare.app.command("mit-driving")(prepare_steering.mit_driving)
+app.command("train-teacher")(train.train_teacher)
 app.command("train-student")(train.train_student)
+app.command("distill")(train.distill)
 app.command("eval-depth")(evaluate.eval_depth)
 app.command("eval-seg")(eval_seg.eval_seg)
 app.command("eval-motion")(eval_motion.eval_motion)

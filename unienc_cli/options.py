@@ -35,6 +35,15 @@ Workers = Annotated[
         help="Processes (default: one per core).", min=1, max=MAX_WORKERS, show_default=False
     ),
 ]
+LookAhead = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="M",
+        help="Store the curvature of the driven path M metres ahead, too, as curvature_<M>m; "
+        "repeatable.",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Sets = Annotated[
     list[str] | None,

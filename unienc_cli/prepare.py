@@ -13,6 +13,7 @@ from unienc_cli.options import (
     DryRun,
     Force,
     Json,
+    LookAhead,
     Quiet,
     Seed,
     Threads,
@@ -40,6 +41,7 @@ def synth_city(
     supersample: Annotated[int, typer.Option(help="Samples per pixel and axis.", min=1)] = 2,
     noise: Annotated[float, typer.Option(help="Sensor noise, sd of 0..1.", min=0)] = 0.0075,
     shadows: Annotated[bool, typer.Option(help="Cast shadows (slower).")] = False,
+    look_ahead: LookAhead = None,
     seed: Seed = 0,
     export_cityscapes: Annotated[
         Path | None,
@@ -71,6 +73,7 @@ def synth_city(
             supersample=supersample,
             noise=noise,
             shadows=shadows,
+            look_ahead=look_ahead or (),
             seed=seed,
             export=export_cityscapes,
             workers=processes(workers, threads),

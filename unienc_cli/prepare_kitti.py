@@ -1,4 +1,4 @@
-"""`unienc prepare-data kitti-raw`, `kitti-odometry` and `folders`."""
+"""`unienc prepare-data kitti-raw` and `kitti-odometry`."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unienc_cli.options import DryRun, Force, Json, Quiet, Threads, Workers, parse_pair, use_threads
+from unienc_cli.options import (
+    DryRun,
+    Force,
+    Json,
+    LookAhead,
+    Quiet,
+    Threads,
+    Workers,
+    use_threads,
+)
 from unienc_cli.prepare_sets import (
     Gap,
     ImageEncoding,
     Making,
+    MinMotion,
     Shard,
     make_set,
     parse_encoding,
+    parse_size,
 )
 from unienc_core.errors import UsageError
 
 if TYPE_CHECKING:
     from unienc_core.contracts import Reporter
 
-Split = Annotated[str, typer.Option(help="Name of the store below --out.")]
 ChosenSplit = Annotated[
     str | None,
     typer.Option(
         help="Name of the store below --out (default: train, or test where that is chosen).",
         show_default=False,
-    ),
-]
-MinMotion = Annotated[
-    float,
-    typer.Option(
-        help="Leave out triplets whose picture moves less, in % of its width, from target to "
-        "source, where nothing else tells of standing.",
-        min=0,
     ),
 ]
 _DEPTHS = ("velodyne", "annotated")
@@ -119,6 +121,7 @@ def kitti_raw(
             show_default=False,
         ),
     ] = None,
+    look_ahead: LookAhead = None,
     image_encoding: ImageEncoding = "jpeg",
     shard: Shard = None,
     workers: Workers = None,
@@ -133,7 +136,7 @@ def kitti_raw(
     Poses, speed and turning come from OXTS where all drives have it. Interrupted, it goes on
     where it stopped.
     """
-    image_size, encoding = _size(size), parse_encoding(image_encoding)
+    image_size, encoding = parse_size(size), parse_encoding(image_encoding)
     cameras = _one_of(camera, _CAMERAS, "--camera")
     if depth is not None:
         _one_of(depth, dict.fromkeys(_DEPTHS), "--depth")
@@ -164,6 +167,7 @@ def kitti_raw(
         convention=convention,
         annotated=annotated,
         image_encoding=encoding,
+        look_ahead=tuple(look_ahead or ()),
     )
     making = Making(out, shard, workers, threads, force, dry_run, as_json, quiet)
 
@@ -211,6 +215,7 @@ def kitti_odometry(
         ),
     ] = 0.1,
     min_motion: MinMotion = 0.1,
+    look_ahead: LookAhead = None,
     image_encoding: ImageEncoding = "jpeg",
     shard: Shard = None,
     workers: Workers = None,
@@ -224,7 +229,7 @@ def kitti_odometry(
 
     `eval-depth --protocol odometry` scores camera motion on such a store.
     """
-    image_size, encoding = _size(size), parse_encoding(image_encoding)
+    image_size, encoding = parse_size(size), parse_encoding(image_encoding)
     cameras = _one_of(camera, _ODOMETRY_CAMERAS, "--camera")
     use_threads(threads)
 
@@ -239,43 +244,10 @@ def kitti_odometry(
         min_distance=min_distance,
         min_motion=min_motion / 100,
         image_encoding=encoding,
+        look_ahead=tuple(look_ahead or ()),
     )
     making = Making(out, shard, workers, threads, force, dry_run, as_json, quiet)
     make_set("kitti-odometry", making, lambda: list_kitti_odometry(root, request))
-
-
-def folders(
-    calibration: Annotated[
-        Path, typer.Argument(help="YAML file: rate, patterns of pictures, and their cameras.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the stores.")] = Path("data/folders"),
-    split: Split = "train",
-    size: Annotated[
-        str, typer.Option(help="Height x width to store, or native (after the crop).")
-    ] = "native",
-    gap: Gap = 1,
-    min_motion: MinMotion = 0.1,
-    image_encoding: ImageEncoding = "jpeg",
-    shard: Shard = None,
-    workers: Workers = None,
-    threads: Threads = None,
-    force: Force = False,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Make triplets out of folders of pictures whose camera is calibrated.
-
-    With a folder of depth maps beside them, labelled images as well.
-    """
-    image_size, encoding = _size(size), parse_encoding(image_encoding)
-    use_threads(threads)
-
-    from unienc_core.data.sets.folders import FoldersRequest, list_folders
-
-    request = FoldersRequest(split, image_size, gap, min_motion / 100, encoding)
-    making = Making(out, shard, workers, threads, force, dry_run, as_json, quiet)
-    make_set("folders", making, lambda: list_folders(calibration, request))
 
 
 def _split(asked: str | None, choice: str | None) -> str:
@@ -283,10 +255,6 @@ def _split(asked: str | None, choice: str | None) -> str:
     if asked is not None:
         return asked
     return "test" if choice == "test" else "train"
-
-
-def _size(text: str) -> tuple[int, int] | None:
-    return None if text == "native" else parse_pair(text, "--size")
 
 
 def _one_of(text: str, choices: dict[str, Any], option: str) -> Any:

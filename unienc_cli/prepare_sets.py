@@ -1,4 +1,4 @@
-"""`unienc prepare-data cityscapes`, and what the verbs for data sets on disk have in common."""
+"""`unienc prepare-data cityscapes` and `folders`, and what verbs for data sets have in common."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ Shard = Annotated[
     ),
 ]
 ImageEncoding = Annotated[str, typer.Option(help="How pictures are stored: jpeg or png.")]
+Split = Annotated[str, typer.Option(help="Name of the store below --out.")]
+MinMotion = Annotated[
+    float,
+    typer.Option(
+        help="Leave out triplets whose picture moves less, in % of its width, from target to "
+        "source, where nothing else tells of standing.",
+        min=0,
+    ),
+]
 _ENCODINGS = ("jpeg", "png")
 
 
@@ -129,6 +138,11 @@ def parse_encoding(text: str) -> Any:
     return text
 
 
+def parse_size(text: str) -> tuple[int, int] | None:
+    """Parse the size to store pictures in; None for that of the pictures."""
+    return None if text == "native" else parse_pair(text, "--size")
+
+
 def cityscapes(
     root: Annotated[
         Path,
@@ -210,3 +224,37 @@ def cityscapes(
         )
 
     make_set("cityscapes", making, lambda: list_cityscapes(root, request), export)
+
+
+def folders(
+    calibration: Annotated[
+        Path, typer.Argument(help="YAML file: rate, patterns of pictures, and their cameras.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the stores.")] = Path("data/folders"),
+    split: Split = "train",
+    size: Annotated[
+        str, typer.Option(help="Height x width to store, or native (after the crop).")
+    ] = "native",
+    gap: Gap = 1,
+    min_motion: MinMotion = 0.1,
+    image_encoding: ImageEncoding = "jpeg",
+    shard: Shard = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make triplets out of folders of pictures whose camera is calibrated.
+
+    With a folder of depth maps beside them, labelled images as well.
+    """
+    image_size, encoding = parse_size(size), parse_encoding(image_encoding)
+    use_threads(threads)
+
+    from unienc_core.data.sets.folders import FoldersRequest, list_folders
+
+    request = FoldersRequest(split, image_size, gap, min_motion / 100, encoding)
+    making = Making(out, shard, workers, threads, force, dry_run, as_json, quiet)
+    make_set("folders", making, lambda: list_folders(calibration, request))

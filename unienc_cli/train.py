@@ -1,14 +1,15 @@
-"""The training verbs."""
+"""The training verbs: one list of options, and one workflow behind it."""
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -25,12 +26,20 @@ from unienc_cli.options import (
     Threads,
     use_threads,
 )
+from unienc_core.workflows.training_verbs import (
+    DISTILL,
+    TRAIN_STUDENT,
+    TRAIN_TEACHER,
+    TrainingVerb,
+)
 
 if TYPE_CHECKING:
     from unienc_core.contracts import Reporter
 
 
-def train_student(
+def _train(
+    verb: TrainingVerb,
+    *,
     stores: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -38,14 +47,14 @@ def train_student(
             "data/synth-city, made if absent)."
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
+    teacher: Annotated[
+        Path | None,
         typer.Option(
-            help="A preset's name, or a YAML file (default: unified-tiny; with --init that of the "
-            "checkpoint).",
-            show_default=False,
+            help="Checkpoint or run folder of the network to learn from; it must see images of the "
+            "same size."
         ),
     ] = None,
+    preset: str | None = None,  # its help names the verb's default, see `_verb`
     sets: Sets = None,
     stages: Annotated[
         str | None,
@@ -57,7 +66,7 @@ def train_student(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder (default: runs/<preset>-<seed>).")
+        Path | None, typer.Option(help="Run folder (default: in ./runs, by preset and seed).")
     ] = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -85,6 +94,16 @@ def train_student(
             help="Write curves and pictures for TensorBoard into the run folder, too.",
         ),
     ] = None,
+    task_gradients: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Every N steps log the gradients of the tasks at each encoder: their norms, and "
+            "the cosines between them.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming.")] = False,
     force_unlock: Annotated[
         bool,
@@ -96,11 +115,10 @@ def train_student(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a network from a preset; the same command again resumes it, bit for bit."""
     use_threads(threads)
-    from unienc_core.presets import load_preset
     from unienc_core.training.distributed import join_world
     from unienc_core.workflows.train import format_report, train
+    from unienc_core.workflows.training_request import open_request
 
     with (
         join_world(device) as world,
@@ -108,13 +126,14 @@ def train_student(
         ExitStack() as stack,
     ):
         if not stores:
-            if preset is not None:
-                load_preset(preset, sets or [])  # a slip shows before a city is rendered
+            # A slip shows before a city is rendered.
+            open_request(verb, preset, sets or [], weights=weights, init=init, teacher=teacher)
             stores = [stack.enter_context(_default_store(dry_run, world.lead, reporter))]
             world.agree(0)  # the others wait for it
         report = train(
             preset,
             stores,
+            verb=verb,
             out=out,
             overrides=sets or [],
             stages=stages,
@@ -124,7 +143,9 @@ def train_student(
             workers=workers,
             weights=weights,
             init=init,
+            teacher=teacher,
             track=track,
+            task_gradients=task_gradients,
             fresh=fresh,
             force_unlock=force_unlock,
             dry_run=dry_run,
@@ -133,7 +154,51 @@ def train_student(
             world=world,
         )
     if world.lead:
-        emit({"schema": SCHEMA, "verb": "train-student", **report}, as_json, format_report(report))
+        emit({"schema": SCHEMA, "verb": verb.name, **report}, as_json, format_report(report))
+
+
+def _verb(verb: TrainingVerb, text: str) -> Callable[..., None]:
+    """Return the command of a training verb: the options of `_train`, as far as they are its own.
+
+    Args:
+        verb: The verb; only one with a teacher has the option, and must be given it.
+        text: What its help says.
+    """
+
+    def command(**options: Any) -> None:
+        _train(verb, **options)
+
+    signature = inspect.signature(_train, eval_str=True)
+    parameters = dict(signature.parameters)
+    del parameters["verb"]
+    if verb.has_teacher:
+        parameters["teacher"] = parameters["teacher"].replace(default=inspect.Parameter.empty)
+    else:
+        del parameters["teacher"]
+    explained = typer.Option(
+        help=f"A preset's name, or a YAML file (default: {verb.preset}; with --init that of the "
+        "checkpoint).",
+        show_default=False,
+    )
+    named = Annotated[str | None, explained]
+    parameters["preset"] = parameters["preset"].replace(annotation=named)
+    command.__doc__ = text
+    cast(Any, command).__signature__ = signature.replace(parameters=list(parameters.values()))
+    return command
+
+
+train_teacher = _verb(
+    TRAIN_TEACHER,
+    "Train a network that is to teach others; the same command again resumes it, bit for bit.",
+)
+train_student = _verb(
+    TRAIN_STUDENT,
+    "Train a network from a preset; the same command again resumes it, bit for bit.",
+)
+distill = _verb(
+    DISTILL,
+    "Train a network that also learns from the predictions of a trained one, on the same images.",
+)
 
 
 @contextmanager

@@ -33,7 +33,14 @@ sources, in order of time; a sequence of N frames."""
 PairOrder = Literal["target_last", "temporal"]
 """How a pair is shown inside a node: (source, target), or (earlier, later)."""
 
+SEQUENCE_GRIDS = "sequence_grids/"
+"""Key of a batch, together with the name of a pyramid: its levels of every frame of a sequence, all
+pooled to one grid and joined along channels, `B N C h w`. They stand for `sequence_images`."""
+
 IGNORE_INDEX = 255
+
+TEACHER = "teacher/"
+"""What a teacher predicts lies under its usual key behind this."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +112,11 @@ class NodeInputs:
 
     Attributes:
         pyramids: One per entry of `reads`, in that order. A pair node that reads a frame encoder
-            gets (source, target) concatenated along channels, target last.
+            gets (source, target) concatenated along channels, target last. Those of a sequence may
+            be pooled to one grid already, see `SEQUENCE_GRIDS`.
         images: `M 3 H W`, `M 6 H W` for pairs (source, target), or `M 9 H W` for triples (earlier
-            source, target, later source): what the encoder saw, before its own normalisation.
+            source, target, later source): what the encoder saw, before its own normalisation. Where
+            grids stand for the images of a sequence, `M 3 0 0`.
         values: The keys that the node declared in `requires` and, in training, `train_requires`.
             For a pair node, what other nodes predict comes with first axis B*S (a frame's values
             repeated for each source); keys of the batch come as they lie there. For a triple node,
@@ -228,11 +237,13 @@ class Term(nn.Module):
     Attributes:
         requires: Keys of batch, predictions, view synthesis (``warped_scales``, ...) or teacher
             (``teacher/<key>``).
+        task: What it teaches, together with the terms that say the same; by default its own name.
         logs: Values of the last call worth a line in the log (0-d tensors, detached), under the
             same names at every call; those of several processes are averaged.
     """
 
     requires: tuple[str, ...] = ()
+    task: str = ""
 
     def __init__(self) -> None:
         super().__init__()

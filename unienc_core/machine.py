@@ -6,6 +6,7 @@ import os
 import platform
 from pathlib import Path
 
+_PEAK_OF_PROCESS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _CPU, _MEMORY, _QUOTA = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -41,6 +42,24 @@ def memory() -> tuple[int, int] | None:
         return 1024 * values["MemTotal"], 1024 * values["MemAvailable"]
     except KeyError:
         return None
+
+
+def reset_peak_memory() -> bool:
+    """Let `peak_memory` count anew from what this process holds now; False where that cannot be."""
+    try:
+        _RESET.write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return peak_memory() is not None
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes of main memory that this process held at once, None if nobody says."""
+    try:
+        lines = _PEAK_OF_PROCESS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 
 
 def _cpu_lines(name: str) -> list[str]:

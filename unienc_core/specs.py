@@ -28,6 +28,10 @@ Compose = Literal["add_independent", "rotate_independent"]
 """How the final flow F_F is put together: F_R + M F_D, or T (P + M F_D) - P as some code has it."""
 
 
+Kind = Literal["student", "teacher", "steering"]
+"""What a preset is for, which decides the verbs that train it."""
+
+
 class Spec(BaseModel):
     """Base of all preset parts: frozen, and every key must be known."""
 
@@ -60,11 +64,13 @@ class EncoderSpec(NodeSpec):
     """An encoder; `reads` names batch images (`image`, `depth_gt`), channels concatenated.
 
     `lr_factor`: its share of the stage's rate; by default the optimiser's `backbone_lr_factor` for
-    pretrained weights, and 1 for others.
+    pretrained weights, and 1 for others. `starts_as`: another encoder of the same form, whose
+    weights of that moment it takes over when the first stage that moves it begins.
     """
 
     reads: tuple[str, ...] = Field(default=("image",), min_length=1)
     lr_factor: float | None = Field(default=None, gt=0)
+    starts_as: str | None = None
 
 
 class NetworkSpec(Spec):
@@ -124,7 +130,8 @@ class StreamSpec(Spec):
     """A data stream: its kind decides the image keys, `labels` what else an item must hold.
 
     `batch_size` counts the items of all processes together. `tasks`: whether the label `task` is
-    drawn for each item, or goes round in turn (a batch of three holds one of each).
+    drawn for each item, or goes round in turn (a batch of three holds one of each). `frames` and
+    `stride`: how long a sequence is, and how many frames later the next one begins.
     """
 
     kind: Literal["triplets", "labels", "sequences"]
@@ -132,12 +139,19 @@ class StreamSpec(Spec):
     labels: tuple[str, ...] = ()
     augment: AugmentSpec = AugmentSpec()
     tasks: Literal["drawn", "in_turn"] = "drawn"
+    frames: int = Field(default=16, ge=1, le=4096)
+    stride: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _zooms_labelled_frames_only(self) -> StreamSpec:
         if self.augment.zoom > 1 and self.kind != "labels":
             raise ValueError(
                 f"augment.zoom is for streams of kind labels, this one is of kind {self.kind}"
+            )
+        if self.kind != "sequences" and (self.frames, self.stride) != (16, 1):
+            raise ValueError(
+                f"frames and stride are for streams of kind sequences, this one is of kind "
+                f"{self.kind}"
             )
         if self.tasks != "drawn" and "task" not in self.labels:
             raise ValueError("tasks: in_turn is for streams with 'task' among their labels")
@@ -220,7 +234,7 @@ class Preset(Spec):
 
     name: str
     description: str = ""
-    kind: Literal["student", "teacher", "steering"] = "student"
+    kind: Kind = "student"
     image_size: tuple[int, int]
     eval_size: tuple[int, int] | None = None
     depth: DepthSpec = DepthSpec()

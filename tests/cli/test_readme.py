@@ -11,6 +11,7 @@ import pytest
 import torch
 from cityscapes_toys import write_small_cityscapes
 from kitti_toys import write_small_kitti
+from steering_toys import write_small_steering
 
 from unienc_cli.main import run
 from unienc_core.data.seg_files.instance_files import write_instances
@@ -19,6 +20,7 @@ from unienc_core.models import timm_compat
 from unienc_core.presets import load_preset
 from unienc_core.segmentation import Instance
 from unienc_core.workflows.export_panoptic import export_panoptic
+from unienc_core.workflows.training_verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,9 +40,10 @@ def commands() -> list[list[str]]:
 
 def smaller(words: list[str]) -> list[str]:
     arguments = [SMALLER.get(word, word) for word in words[1:]]
-    if arguments[0] != "train-student":
+    verb = next((verb for verb in VERBS if verb.name == arguments[0]), None)
+    if verb is None:
         return arguments
-    name = words[words.index("--preset") + 1] if "--preset" in words else "unified-tiny"
+    name = words[words.index("--preset") + 1] if "--preset" in words else verb.preset
     stages = [f"stages.{i}.steps=2" for i in range(len(load_preset(name).stages))]
     return [*arguments, *SHORTER, *(word for stage in stages for word in ("--set", stage))]
 
@@ -98,6 +101,7 @@ def test_the_page_shows_every_verb() -> None:
     shown = {words[1] for words in commands()}
     verbs = {"prepare-data", "train-student", "eval-depth", "infer-video", "presets", "data"}
     verbs |= {"runs", "doctor", "eval-seg", "eval-motion", "import-weights"}
+    verbs |= {"train-teacher", "distill"}
     assert shown == verbs
 
 
@@ -112,6 +116,7 @@ def test_every_command_of_the_readme_runs(
         write_small_cityscapes(tmp_path / "cityscapes", split)
     write_segmentations(tmp_path)
     write_small_kitti(tmp_path)
+    write_small_steering(tmp_path)
     write_depths(tmp_path / "my_depths", 0.1)
     write_depths(tmp_path / "true_depths", 0.0)
     torch.save(timm_compat.create_model("resnet18").state_dict(), "resnet18.pth")

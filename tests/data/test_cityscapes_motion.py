@@ -55,7 +55,7 @@ def test_depth_and_motion_of_every_frame_of_a_sequence(tmp_path):
         np.testing.assert_allclose(store.column(0, "yaw_rate"), rates, rtol=1e-7)
         # A circle of 400 m to the left, one of 200 m to the right, standing, straight, 20 m.
         curvature = store.column(0, "curvature")
-        np.testing.assert_allclose(curvature, [2.5, -5.0, 0.0, 0.0, 50.0], rtol=1e-6)
+        np.testing.assert_allclose(curvature, [2.5, -5.0, np.nan, 0.0, 50.0], rtol=1e-6)
         assert store.keys["curvature"].unit == "1/km"
 
 

@@ -48,3 +48,53 @@ def test_the_tiny_preset_is_tiny():
     counts = build_network(load_preset("unified-tiny")).parameter_counts()
     assert counts["encoders.main"] <= 5e6
     assert sum(counts.values()) <= 8e6
+
+
+FULL_SIZE = {
+    "unified-cityscapes": {
+        "encoders.main": 27.52,
+        "heads.depth": 12.91,
+        "heads.pose": 15.42,
+        "heads.scene_flow": 56.74,
+        "heads.motion_mask": 56.67,
+        "heads.masks": 23.18,
+    },
+    "teacher-cityscapes": {
+        "encoders.main": 27.52,
+        "encoders.pose": 11.19,  # a ResNet18 without its classifier, with six input channels
+        "encoders.motion": 11.19,
+        "heads.depth": 12.91,
+        "heads.pose": 1.31,
+        "heads.scene_flow": 6.38,
+        "heads.motion_mask": 6.35,
+        "heads.masks": 23.18,
+    },
+}
+"""Millions of parameters that published networks have in inference."""
+
+
+@pytest.mark.parametrize(("name", "sizes"), FULL_SIZE.items(), ids=list(FULL_SIZE))
+def test_the_full_size_networks_are_as_large_as_published(name, sizes):
+    with torch.device("meta"):
+        network = build_network(load_preset(name), load_pretrained=False)
+    network.drop_training_parts()
+    counts = network.parameter_counts()
+    assert {node: round(count / 1e6, 2) for node, count in counts.items()} == sizes
+
+
+def test_teacher_and_student_differ_in_nothing_but_encoders_and_who_reads_them():
+    for size in ("cityscapes", "tiny"):
+        names = (
+            (f"unified-{size}" if size == "cityscapes" else "unified-all-tiny"),
+            f"teacher-{size}",
+        )
+        student, teacher = (load_preset(name) for name in names)
+        for part in ("image_size", "eval_size", "depth", "streams", "optimizer"):
+            assert getattr(student, part) == getattr(teacher, part)
+        assert student.network.heads["masks"] == teacher.network.heads["masks"]
+        assert student.network.heads["depth"] == teacher.network.heads["depth"]
+        own = {name: term for name, term in student.terms.items() if "distil" not in name}
+        assert own == teacher.terms
+        for ours, theirs in zip(student.stages, teacher.stages, strict=True):
+            kept = tuple(term for term in ours.terms if "distil" not in term)
+            assert ours.model_copy(update={"trains": theirs.trains, "terms": kept}) == theirs

@@ -10,7 +10,9 @@ from unienc_core.contracts import Progress, Reporter
 from unienc_core.inference.predictor import load_predictor
 from unienc_core.models.network import build_network
 from unienc_core.presets import load_preset, preset_names
+from unienc_core.training.distillation import without_teacher
 from unienc_core.workflows.train import train
+from unienc_core.workflows.training_verbs import DISTILL, TRAIN_TEACHER, VERBS
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +33,27 @@ def test_every_stage_is_trained_and_saved(name, store, labelled, smaller, tmp_pa
     by_kind = {"triplets": store, "labels": labelled}
     stores = [by_kind[stream.kind] for stream in load_preset(name).streams.values()]
     overrides = [*smaller(name), *(f"stages.{i}.steps=1" for i in range(stages))]
-    report = train(name, stores, out=tmp_path / "run", overrides=overrides, device="cpu", workers=0)
+    verb = next(verb for verb in VERBS if verb.kind == load_preset(name).kind)
+    again = {"out": tmp_path / "run", "device": "cpu", "workers": 0}
+    report = train(name, stores, verb=verb, overrides=overrides, **again)
     assert report["steps"] == stages
     assert report["loss"] > 0
     checkpoint = load_checkpoint(tmp_path / "run")
-    assert checkpoint.preset == load_preset(name, overrides)
+    assert checkpoint.preset == without_teacher(load_preset(name, overrides))
     network = build_network(checkpoint.preset, load_pretrained=False, seed=1)
     load_tensors(network, checkpoint.model_tensors(), "checkpoint")
+
+
+def test_the_shipped_teacher_teaches_the_shipped_student(store, labelled, smaller, tmp_path):
+    """Both verbs by their defaults, from the whole teacher to the last stage of the student."""
+    steps = [f"stages.{i}.steps=1" for i in range(4)]
+    common = {"device": "cpu", "workers": 0, "overrides": [*smaller("teacher-tiny"), *steps]}
+    stores, taught = [store, labelled], tmp_path / "teacher"
+    train(None, stores, verb=TRAIN_TEACHER, out=taught, **common)
+    train(None, stores, verb=DISTILL, teacher=taught, out=tmp_path / "student", **common)
+    logged = (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()
+    assert ["loss/distil_flow" in line for line in logged] == [False, True, False, True]
+    assert ["loss/distil_mask" in line for line in logged] == [False, False, True, True]
 
 
 @pytest.mark.parametrize(

@@ -135,13 +135,6 @@ def test_stores_that_serve_no_stream(inputs, tmp_path):
     assert f"{spare}: no stream uses this store" in said
 
 
-def test_streams_that_nothing_loads(inputs, tmp_path):
-    change = ["streams.labels.kind=sequences", "streams.labels.augment={}"]
-    change += ["streams.labels.labels=[]"]
-    with pytest.raises(WiringError, match="nothing loads sequences, expected triplets or labels"):
-        run(inputs, tmp_path / "a", dry_run=True, overrides=change)
-
-
 def test_all_items_without_targets_train(inputs, tmp_path):
     """Instances only, of frames without any: the loss and its gradient stay finite."""
     preset, (triplets, _) = inputs

@@ -19,12 +19,14 @@ from unienc_core.data.check_values import (
     check_map,
     check_poses,
     check_scalars,
+    check_steering,
     check_times,
 )
 from unienc_core.data.findings import Finding, Notes
 from unienc_core.data.manifest import DriveRecord, ShardRecord, StoreSpec
 from unienc_core.data.picture_motion import STANDING, apparent_motion, small_picture
 from unienc_core.data.shard_read import Shard, check_hash, check_size
+from unienc_core.data.steering import kind_of
 from unienc_core.errors import DataError, StoreError
 
 MANY_STANDING = 0.2
@@ -145,6 +147,8 @@ class _DriveReader:
                 check_intrinsics(values, self._drive.image_size, notes)
             elif keys[name].role == "pose":
                 check_poses(values, times, notes)
+            elif kind_of(name):
+                check_steering(name, values, notes)
             elif values.dtype.kind == "f":
                 check_scalars(name, values, notes)
 

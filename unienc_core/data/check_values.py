@@ -13,6 +13,7 @@ from unienc_core.classes import IGNORE_TRAIN_ID, INSTANCE_FACTOR, LABELS, NUM_TR
 from unienc_core.data.findings import Notes
 from unienc_core.data.keys import LABEL_ID, TRAIN_ID
 from unienc_core.data.manifest import KeySpec
+from unienc_core.data.steering import kind_of
 
 LEAST_FOV, GREATEST_FOV = 5.0, 170.0
 MAX_SPEED = 100.0
@@ -114,6 +115,21 @@ def check_scalars(name: str, values: np.ndarray, notes: Notes) -> None:
     rows = values.reshape(len(values), -1)
     bad = np.flatnonzero(~np.isfinite(rows).all(1))
     notes.add("not-finite", bad, f"{name} is not finite", _PREPARE)
+
+
+def check_steering(name: str, values: np.ndarray, notes: Notes) -> None:
+    """Check steering labels, `n`, NaN where unknown: some known, none beyond a car's."""
+    kind = kind_of(name)
+    assert kind is not None
+    size = np.abs(values.reshape(-1))
+    if np.isnan(size).all():
+        what = f"{name} is known of no frame"
+        notes.add("coverage", range(len(size)), what, "look at the source", "warning")
+    beyond = np.flatnonzero(size > kind.bound * (1 + 1e-6))
+    if len(beyond):
+        largest = size[beyond].max()
+        what = f"{name} up to {largest:.4g}, expected +-{kind.bound:.4g} {kind.unit}"
+        notes.add("labels", beyond, what, "give the unit that the source counts in")
 
 
 def check_map(name: str, key: KeySpec, value: np.ndarray, frame: int, notes: Notes) -> float:

@@ -5,7 +5,7 @@ This module runs in worker processes and imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,9 @@ import numpy as np
 from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import Attribute, StoreSpec
 from unienc_core.data.shard_build import DrivePlan, Frame
+from unienc_core.data.steering import ahead_key, steering_spec
 from unienc_core.data.synthcity import City, CityConfig
+from unienc_core.data.synthcity.drive import curvature_ahead
 from unienc_core.errors import UsageError
 
 SPLITS = ("train", "val", "test")
@@ -61,19 +63,21 @@ class CitySource:
         supersample: Samples along each side of a pixel.
         noise: Standard deviation of the sensor noise, image values being 0..1.
         shadows: Whether the sun casts shadows.
+        look_ahead: Metres ahead along the path at which its curvature is a label, too.
     """
 
     image_size: tuple[int, int]
     supersample: int
     noise: float
     shadows: bool
+    look_ahead: tuple[float, ...] = ()
 
     def __call__(self, plan: DrivePlan) -> CityDrive:
         """Build the world of a plan."""
         seed, num_frames = plan.attrs["world_seed"], plan.num_frames
         if not isinstance(seed, int) or num_frames is None:
             raise UsageError(f"drive {plan.name}: a city needs a world_seed and its frame count")
-        return CityDrive(City(self.config(seed, num_frames)))
+        return CityDrive(City(self.config(seed, num_frames)), self.look_ahead)
 
     def config(self, seed: int, num_frames: int) -> CityConfig:
         """Return the config of one world.
@@ -100,11 +104,12 @@ class CitySource:
             "noise": self.noise,
             "shadows": self.shadows,
         }
+        ahead = {key: steering_spec(key) for key in map(ahead_key, self.look_ahead)}
         return StoreSpec(
             source="synth-city",
             split=split,
             image_size=self.image_size,
-            keys=standard_keys(*CITY_KEYS),
+            keys={**standard_keys(*CITY_KEYS), **ahead},
             fps=FPS,
             seed=seed,
             min_motion=MIN_MOTION,
@@ -131,8 +136,13 @@ class CityDrive:
         attrs: Height of the camera above the ground, m.
     """
 
-    def __init__(self, city: City) -> None:
+    def __init__(self, city: City, look_ahead: Sequence[float] = ()) -> None:
         self._city = city
+        world = city.world
+        self._ahead = {
+            ahead_key(metres): curvature_ahead(world.path, world.drive, metres)
+            for metres in look_ahead
+        }
         height = -float(city.world.drive.T_world_camera[0, 1, 3])
         self.attrs: dict[str, Attribute] = {"camera_height": height}
 
@@ -156,6 +166,8 @@ class CityDrive:
         frame["timestamp"] = np.asarray(rendered["timestamp"], np.float64)
         for key in ("speed", "curvature"):
             frame[key] = np.asarray(rendered[key], np.float32)
+        for key, values in self._ahead.items():
+            frame[key] = np.asarray(values[index], np.float32)
         for name in neighbours:
             flow = np.zeros((3, *rendered["depth"].shape), np.float32)
             if name in inside:

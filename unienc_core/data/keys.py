@@ -24,6 +24,11 @@ def _flow(source: str) -> KeySpec:
     )
 
 
+def _wheel(unit: str) -> KeySpec:
+    text = "Angle of the steering wheel, left positive."
+    return KeySpec(dtype="float32", unit=unit, role="lateral", description=text)
+
+
 STANDARD_KEYS: dict[str, KeySpec] = {
     "image": KeySpec(
         dtype="uint8",
@@ -54,6 +59,14 @@ STANDARD_KEYS: dict[str, KeySpec] = {
     ),
     "curvature": KeySpec(
         dtype="float32", unit="1/km", role="lateral", description="Path curvature, left positive."
+    ),
+    "steering_wheel_deg": _wheel("deg"),
+    "steering_wheel_rad": _wheel("rad"),
+    "steering_unit": KeySpec(
+        dtype="float32",
+        unit="-1..1",
+        role="lateral",
+        description="Steering command, left positive.",
     ),
     "depth": KeySpec(
         dtype="float32",

@@ -12,6 +12,7 @@ from unienc_core.class_tables import ClassTable
 from unienc_core.classes import IGNORE_TRAIN_ID
 from unienc_core.data.keys import LABEL_ID
 from unienc_core.data.manifest import KeySpec
+from unienc_core.data.steering import STEERING_KINDS, kind_of
 from unienc_core.errors import UsageError, WiringError, nearest
 
 
@@ -42,6 +43,8 @@ FRAME_LABELS: dict[str, Label] = {
     "timestamp": Label("timestamp", torch.float64),
     "T_world_camera": Label("T_world_camera", torch.float64),
 }
+
+_MEASURED = "_gt"
 
 RELATIVE_POSE = "T_source_target_gt"
 """`S 4 4`, X_source = T_source_target @ X_target."""
@@ -90,14 +93,22 @@ def check_labels(name: str, kind: str, labels: Iterable[str]) -> None:
                 )
 
 
+def measured(key: str) -> str:
+    """Return what a batch calls a steering label: what a head predicts bears the label's name."""
+    return f"{key}{_MEASURED}"
+
+
 def frame_label(name: str) -> Label:
-    """Return how a label of one frame is made.
+    """Return how a label of one frame is made; those of steering go by either name.
 
     Raises:
         UsageError: If there is no such label, naming the nearest one.
     """
+    key = name.removesuffix(_MEASURED)
+    if name not in FRAME_LABELS and kind_of(key):
+        return Label(key)
     if name not in FRAME_LABELS:
-        known = [*FRAME_LABELS, *PAIR_LABELS, *MASK_LABELS]
+        known = [*FRAME_LABELS, *map(measured, STEERING_KINDS), *PAIR_LABELS, *MASK_LABELS]
         raise UsageError(
             f"no label '{name}'{nearest(name, known)}; labels are {', '.join(sorted(known))}"
         )

@@ -27,7 +27,7 @@ MAX_SIDE = 16384
 """Longest image side a store may declare; checked before anything is allocated."""
 MAX_FRAMES = 10_000_000
 
-DTYPES = ("uint8", "int16", "uint16", "int32", "int64", "float32", "float64", "bool")
+DTYPES = ("uint8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64", "bool")
 
 Encoding = Literal["png", "jpeg", "gzip", "raw"]
 Role = Literal["image", "map", "lateral_map", "intrinsics", "pose", "scalar", "lateral"]
@@ -125,7 +125,8 @@ class StoreSpec(_Part):
     """What a store is to hold: everything that is known before the first frame.
 
     Attributes:
-        kind: What its drives are: `drives` (consecutive frames) or `images` (unrelated frames).
+        kind: What its drives are: `drives` (consecutive frames), `images` (unrelated frames) or
+            `grids` (what an encoder made of consecutive frames of another store).
         source: Name of what it was made from ("synth-city", ...).
         split: "train", "val", "test" or "".
         image_size: (h, w) of a drive that does not say otherwise.
@@ -137,7 +138,7 @@ class StoreSpec(_Part):
         config: All that decides the bytes of the data; other values are another store.
     """
 
-    kind: Literal["drives", "images"] = "drives"
+    kind: Literal["drives", "images", "grids"] = "drives"
     source: str
     split: str = ""
     image_size: tuple[int, int]

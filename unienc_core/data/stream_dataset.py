@@ -17,9 +17,11 @@ from torch.utils.data import Dataset
 
 from unienc_core.class_tables import ClassTable, cityscapes_table
 from unienc_core.data.labels import (
-    FRAME_LABELS,
+    MASK_LABELS,
+    PAIR_LABELS,
     Label,
     check_labels,
+    frame_label,
     needed_keys,
     to_label_tensor,
 )
@@ -56,6 +58,7 @@ class StreamDataset(ABC, Dataset[Item | UniencError]):
 
     Attributes:
         kind: The kind of streams that this is.
+        frame_keys: Keys that an item is made from whatever labels are asked for.
         stores: Those that hold what the stream needs.
 
     Raises:
@@ -65,6 +68,7 @@ class StreamDataset(ABC, Dataset[Item | UniencError]):
     """
 
     kind: ClassVar[str]
+    frame_keys: ClassVar[tuple[str, ...]] = ("image", "K")
 
     def __init__(
         self,
@@ -87,8 +91,9 @@ class StreamDataset(ABC, Dataset[Item | UniencError]):
         self.seed, self.train, self.batch_size = seed, train, stream.batch_size
         self.classes = cityscapes_table() if classes is None else classes
         self._needs = {label: needed_keys(label) for label in stream.labels}
-        self._labels = {n: FRAME_LABELS[n] for n in stream.labels if n in FRAME_LABELS}
-        self._keys = {"image", "K"}.union(*self._needs.values())
+        made = PAIR_LABELS | MASK_LABELS
+        self._labels = {name: frame_label(name) for name in stream.labels if name not in made}
+        self._keys = set(self.frame_keys).union(*self._needs.values())
         found = self._items_of([stores] if isinstance(stores, Store) else list(stores))
         self.stores = [store for store, _ in found]
         self._rows = [rows for _, rows in found]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unienc_core.checkpoint import Checkpoint, load_checkpoint, load_tensors
+from unienc_core.checkpoint import Checkpoint, load_checkpoint
 from unienc_core.device import resolve_device, resource_errors
 from unienc_core.errors import ShapeError
 from unienc_core.inference.frame_output import (
@@ -32,10 +32,11 @@ from unienc_core.inference.neighbours import (
 )
 from unienc_core.inference.segmenting import INSTANCES_TO_SHOW, segment_pixels
 from unienc_core.inference.stream import with_next
-from unienc_core.models.network import Network, build_network
+from unienc_core.models.network import Network
 from unienc_core.presets import Preset
 from unienc_core.segmentation import Segmentation
 from unienc_core.sentences import TASKS, Task
+from unienc_core.trained import trained_network
 
 
 class Predictor:
@@ -309,8 +310,4 @@ def load_predictor(path: Path | str, device: str = "auto") -> Predictor:
 def predictor_from(checkpoint: Checkpoint, device: str = "auto") -> Predictor:
     """Build the network of an opened checkpoint, without what only training runs, and fill it."""
     target = resolve_device(device)
-    network = build_network(checkpoint.preset, load_pretrained=False)
-    dropped = network.drop_training_parts()
-    kept = {k: v for k, v in checkpoint.model_tensors().items() if not k.startswith(dropped)}
-    load_tensors(network, kept, str(checkpoint.path))
-    return Predictor(network, checkpoint.preset, target)
+    return Predictor(trained_network(checkpoint), checkpoint.preset, target)

@@ -31,6 +31,7 @@ class ClassTerm(Term):
         no_object: Weight of queries that were matched with nothing.
     """
 
+    task = "segmentation"
     requires = ("class_logits_layers", "query_classes_layers")
 
     def __init__(self, *, no_object: Annotated[float, Field(gt=0)] = 0.1) -> None:
@@ -52,6 +53,7 @@ class ClassTerm(Term):
 class _MaskTerm(Term):
     """A measure of two masks, averaged over the matched segments and summed over layers."""
 
+    task = "segmentation"
     requires = ("point_logits_layers", "point_targets_layers")
 
     def forward(self, values: Mapping[str, Any], context: StepContext) -> Tensor:
@@ -100,6 +102,7 @@ class QueryTextContrast(Term):
         temperature: Where it starts.
     """
 
+    task = "segmentation"
     requires = ("object_queries", "text_queries")
 
     def __init__(self, *, temperature: Annotated[float, Field(gt=0)] = 0.07) -> None:

@@ -45,6 +45,7 @@ class Consistency(Term):
             counts.
     """
 
+    task = "motion"
     requires = ("independent_flow_scales", "motion_mask_scales", "disparity_scales")
 
     def __init__(self, *, min_disparity: float = 0.03) -> None:
@@ -82,6 +83,7 @@ class Sparsity(Term):
         logs: `static`, the share of static pixels of the last batch at the finest scale.
     """
 
+    task = "motion"
     requires = (
         "motion_logits_scales",
         "depth_scales",
@@ -177,6 +179,7 @@ class AboveGround(Term):
         logs: `found`, the share of images of the last batch with a plane at the finest scale.
     """
 
+    task = "motion"
     requires = ("disparity_scales", "K", "depth_spec", "target_image")
 
     def __init__(self, *, tolerance: Annotated[float, Field(gt=0)] = 0.05) -> None:

@@ -29,6 +29,10 @@ class Objective(nn.Module):
     Args:
         preset: Its `terms` and `balancing` are read.
 
+    Attributes:
+        keeps_tasks: Whether `by_task` is wanted.
+        by_task: What the terms of each task add to the last loss, with their graph.
+
     Raises:
         PresetError: If a term is unknown, an option does not fit it, or its name cannot be used.
     """
@@ -45,6 +49,8 @@ class Objective(nn.Module):
             kind = spec.type or name
             self.terms[name] = registry.build("term", kind, options=spec.options, where=where)
         self.balancing = build_balancing(preset.balancing, list(preset.terms))
+        self.keeps_tasks = False
+        self.by_task: dict[str, Tensor] = {}
 
     def requires(self, stage_terms: Sequence[str]) -> set[str]:
         """Return all keys that these terms read, synthesised ones as such."""
@@ -142,13 +148,21 @@ class Objective(nn.Module):
         logs: dict[str, Tensor] = {}
         with torch.autocast(_device_type(values_by_stream), enabled=False):
             losses = self._losses(values_by_stream, stage_terms, context, warp)
-            total = self.balancing({n: self._weight(n, context) * x for n, x in losses.items()})
+            weighted = {n: self._weight(n, context) * x for n, x in losses.items()}
+            total = self.balancing(weighted)
+            self.by_task = self._tasks(weighted) if self.keeps_tasks else {}
         for name, loss in losses.items():
             logs[f"loss/{name}"] = loss.detach()
             notes = self._term(name).logs
             logs |= {f"{name}/{key}": note.detach() for key, note in notes.items()}
         logs["loss/total"] = total.detach()
         return total, logs
+
+    def _tasks(self, weighted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        tasks: dict[str, dict[str, Tensor]] = {}
+        for name, loss in weighted.items():
+            tasks.setdefault(self._term(name).task or name, {})[name] = loss
+        return {task: self.balancing(losses) for task, losses in tasks.items()}
 
     def _losses(
         self,

@@ -69,6 +69,8 @@ class Photometric(Term):
             `automask_keep`, the share of pixels whose warped error is smaller.
     """
 
+    task = "views"
+
     def __init__(self, *, automask: bool = True) -> None:
         super().__init__()
         self.automask = automask

@@ -60,6 +60,7 @@ def smoothness_of_scales(scales: Sequence[Tensor], image: Tensor) -> Tensor:
 class Smooth(Term):
     """Edge-aware smoothness of the disparity divided by its mean; see `smoothness_of_scales`."""
 
+    task = "views"
     requires = ("target_image", "disparity_scales")
 
     def forward(self, values: Mapping[str, Any], context: StepContext) -> Tensor:
@@ -76,6 +77,7 @@ class FlowSmooth(Term):
     See `smoothness_of_scales`.
     """
 
+    task = "motion"
     requires = ("target_image", "complete_flow_scales")
 
     def forward(self, values: Mapping[str, Any], context: StepContext) -> Tensor:
@@ -91,6 +93,7 @@ class MaskSmooth(Term):
     See `smoothness_of_scales`.
     """
 
+    task = "motion"
     requires = ("target_image", "motion_logits_scales")
 
     def forward(self, values: Mapping[str, Any], context: StepContext) -> Tensor:

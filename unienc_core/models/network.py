@@ -132,7 +132,7 @@ class Network(nn.Module):
             WiringError: If a wanted key cannot be made, with the reason.
         """
         planner = Planner(self.wiring, training=self.training)
-        routes = _routes(streams)
+        routes = self._routes(streams)
         for name, keys in self._wanted(planner, routes, outputs).items():
             planner.mark(routes[name], keys)
         self._run(list(routes.values()), planner)
@@ -141,7 +141,7 @@ class Network(nn.Module):
     def possible(self, streams: Mapping[str, Batch]) -> dict[str, list[str]]:
         """Return the keys that can be made of each stream now, in the order of making."""
         planner = Planner(self.wiring, training=self.training)
-        return {name: planner.possible(route) for name, route in _routes(streams).items()}
+        return {name: planner.possible(route) for name, route in self._routes(streams).items()}
 
     def encode(
         self, image: Tensor, values: Mapping[str, Any] | None = None
@@ -235,6 +235,9 @@ class Network(nn.Module):
         route = Route(values or {}, roles, len(images))
         route.pyramids |= {"source": dict(pyramids_sources), "target": dict(pyramids_target)}
         return self._decode(route, "triple", outputs)
+
+    def _routes(self, streams: Mapping[str, Batch]) -> dict[str, Route]:
+        return {n: Route.of_batch(batch, self.wiring.specs) for n, batch in streams.items()}
 
     def _decode(self, route: Route, view: str, outputs: Collection[str] | None) -> Predictions:
         planner = Planner(self.wiring, training=self.training)
@@ -338,10 +341,6 @@ class Network(nn.Module):
             raise WiringError(f"{node.path} made {sorted(made)}, but promised {sorted(promised)}")
         if role == node.home:
             route.keep_predictions(node, made)
-
-
-def _routes(streams: Mapping[str, Batch]) -> dict[str, Route]:
-    return {name: Route.of_batch(batch) for name, batch in streams.items()}
 
 
 def _check_promise(node: WiredNode, made: FeaturePyramid, promised: PyramidSpec) -> None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unienc_core.contracts import FeaturePyramid, Predictions, Value, concat_pyramids
-from unienc_core.errors import DataError
+from unienc_core.contracts import (
+    SEQUENCE_GRIDS,
+    FeaturePyramid,
+    Predictions,
+    PyramidSpec,
+    Value,
+    concat_pyramids,
+)
+from unienc_core.errors import DataError, nearest
 from unienc_core.models.blocks import source_is_later
-from unienc_core.models.wiring import Role, WiredNode, Wiring
+from unienc_core.models.pooling import split_grid
+from unienc_core.models.wiring import Family, Role, WiredNode, Wiring
 
 _IMAGE_KEYS = ("target_image", "image", "source_images", "sequence_images")
 
@@ -46,14 +55,26 @@ class Route:
     predictions: Predictions = field(default_factory=dict)
 
     @classmethod
-    def of_batch(cls, batch: Mapping[str, Any]) -> Route:
+    def of_batch(
+        cls, batch: Mapping[str, Any], specs: Mapping[str, PyramidSpec] = MappingProxyType({})
+    ) -> Route:
         """Start a route from a stream's batch.
 
-        The network sees the augmented image (``<key>_aug``) where there is one.
+        The network sees the augmented image (``<key>_aug``) where there is one, and no image where
+        there are grids of a sequence.
+
+        Args:
+            batch: The batch.
+            specs: Of the pyramids that the batch may hold grids of.
 
         Raises:
-            DataError: If the batch holds no image to run on.
+            DataError: If the batch holds no image to run on, or grids of no pyramid.
         """
+        grids = {k.removeprefix(SEQUENCE_GRIDS): x for k, x in batch.items() if _is_grid(k)}
+        if grids:
+            return cls(
+                batch, {}, len(next(iter(grids.values()))), pyramids=_sequence_of(grids, specs)
+            )
         target, single, sources, sequence = (
             batch.get(f"{key}_aug", batch.get(key)) for key in _IMAGE_KEYS
         )
@@ -75,8 +96,10 @@ class Route:
         """`S`."""
         return self.images["source"].shape[0] // self.batch_size
 
-    def can_show(self, role: Role) -> bool:
-        """Whether the batch holds the images of a role."""
+    def can_show(self, role: Role, family: Family) -> bool:
+        """Whether the batch holds the images of a role, or grids that a head takes instead."""
+        if role == "sequence" and family == "head" and "sequence" in self.pyramids:
+            return True
         if role == "triple":
             timed = "source" in self.images and "source_offsets" in self.batch
             return timed and self.num_sources == 2
@@ -88,6 +111,9 @@ class Route:
         Along the channels, a pair is (source, target), and a triple (earlier source, target, later
         source).
         """
+        if role == "sequence" and role not in self.images:
+            level = next(iter(self.pyramids["sequence"].values())).levels[0]
+            return level.new_empty(len(level), 3, 0, 0)
         if role not in self.images:
             self.images[role] = self._triple() if role == "triple" else self._pair()
         return self.images[role]
@@ -137,6 +163,24 @@ class Route:
 
     def _fold(self, x: Tensor) -> Tensor:
         return x.unflatten(0, (self.batch_size, self.num_sources))
+
+
+def _is_grid(key: str) -> bool:
+    return key.startswith(SEQUENCE_GRIDS)
+
+
+def _sequence_of(
+    grids: Mapping[str, Tensor], specs: Mapping[str, PyramidSpec]
+) -> dict[Role, dict[str, FeaturePyramid]]:
+    for name in grids:
+        if name not in specs:
+            raise DataError(
+                f"a batch holds grids of '{name}', which this network does not make"
+                f"{nearest(name, list(specs))}"
+            )
+    return {
+        "sequence": {name: split_grid(x.flatten(0, 1), specs[name]) for name, x in grids.items()}
+    }
 
 
 def _unfold(x: Tensor) -> Tensor:
@@ -195,7 +239,7 @@ class Planner:
 
     def obstacle(self, route: Route, node: WiredNode, role: Role) -> str | None:
         """Return why a node cannot run on the images of a role, or None if it can."""
-        if not route.can_show(role):
+        if not route.can_show(role, node.family):
             return f"the batch has no {_MISSING[role]}"
         for key in self.keys_of(node, role):
             if key in route.batch or key in route.predictions:

@@ -13,8 +13,8 @@ from unienc_core.models.network import Network
 from unienc_core.presets import Preset
 
 
-def init_digest(checkpoint: Checkpoint) -> str:
-    """Return the SHA-256 of the weights that a run starts from."""
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """Return the SHA-256 of the weights of a checkpoint."""
     return str(checkpoint.state["files"][MODEL]["sha256"])
 
 

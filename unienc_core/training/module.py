@@ -12,6 +12,7 @@ from unienc_core.contracts import Batch, Predictions, StepContext
 from unienc_core.losses.objective import Objective
 from unienc_core.models.network import Network
 from unienc_core.presets import Preset, StageSpec
+from unienc_core.training.teacher import Teacher
 from unienc_core.training.vital_signs import vital_signs
 from unienc_core.view_synthesis import synthesise
 
@@ -23,12 +24,21 @@ class TrainModule(nn.Module):
         network: What is trained.
         objective: Its loss terms.
         preset: Gives depth range, image size and precision.
+        teacher: Says what terms read as ``teacher/<key>``, of the same batches. It is no part of
+            this module: neither trained, nor averaged over processes, nor saved.
     """
 
-    def __init__(self, network: Network, objective: Objective, preset: Preset) -> None:
+    def __init__(
+        self,
+        network: Network,
+        objective: Objective,
+        preset: Preset,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.objective = objective
+        self._teacher = teacher
         self._depth = preset.depth
         self._image_size = preset.image_size
         self._bf16 = preset.optimizer.precision == "bf16"
@@ -38,8 +48,8 @@ class TrainModule(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to descend and what to log (0-d, detached).
 
-        Network and view synthesis make of each stream only what the stage's terms read of it. The
-        network runs in the preset's precision; geometry and losses run in float32, where a pixel
+        Networks and view synthesis make of each stream only what the stage's terms read of it. The
+        networks run in the preset's precision; geometry and losses run in float32, where a pixel
         coordinate of 600 still has its fractions.
         """
         values_by_stream: dict[str, dict[str, Any]] = {}
@@ -62,16 +72,20 @@ class TrainModule(nn.Module):
         return total, {**logs, **signs}
 
     def _predict(self, streams: Mapping[str, Batch], stage: StageSpec) -> dict[str, dict[str, Any]]:
+        """Return what network and teacher make of each stream."""
         possible = self.network.possible(streams)
-        offered = {name: {*batch, *possible[name]} for name, batch in streams.items()}
+        taught = self._teacher.possible(streams) if self._teacher else {}
+        offered = {n: {*batch, *possible[n], *taught.get(n, ())} for n, batch in streams.items()}
         read = self.objective.reads(stage.terms, offered, stage.warp)
         wanted = {name: [k for k in keys if k in read[name]] for name, keys in possible.items()}
+        lessons = {name: keys & taught.get(name, set()) for name, keys in read.items()}
         device = next(self.network.parameters()).device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._bf16):
             predictions: dict[str, Predictions] = self.network(dict(streams), wanted)
+            told = self._teacher.predict(streams, lessons) if self._teacher else {}
         return {
-            stream: {key: _float32(value) for key, value in of_stream.items()}
-            for stream, of_stream in predictions.items()
+            name: {k: _float32(value) for k, value in {**made, **told.get(name, {})}.items()}
+            for name, made in predictions.items()
         }
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from unienc_core.errors import CheckpointError
-from unienc_core.presets import OptimizerSpec
+from unienc_core.presets import OptimizerSpec, Preset, StageSpec
+from unienc_core.training.module import TrainModule
 
 _NEVER_DECAYED = ("relative_position_bias", "pos_embed", "position_embedding", "cls_token")
 
@@ -95,6 +96,19 @@ def build_optimizer(module: nn.Module, groups: Iterable[Group]) -> AdamW:
         ],
         fused=True,
     )
+
+
+def stage_optimizer(module: TrainModule, preset: Preset, stage: StageSpec) -> AdamW:
+    """Return the optimiser of a stage, to which `apply_stage` has been done."""
+    spec = preset.optimizer
+    groups = parameter_groups(
+        module.network,
+        module.objective,
+        spec,
+        stage.lr or spec.lr,
+        preset.network.lr_factors,
+    )
+    return build_optimizer(module, groups)
 
 
 def optimizer_tensors(optimizer: AdamW) -> dict[str, Tensor]:

@@ -38,6 +38,7 @@ class RunIdentity:
         weights: SHA-256 of the file of initial weights, if one was given.
         init: SHA-256 of the weights of the checkpoint that it started from, if one was given.
         first_stage: The stage that these weights enter, if not the first.
+        teacher: SHA-256 of the weights of the teacher, if there is one.
     """
 
     preset: Preset
@@ -46,6 +47,7 @@ class RunIdentity:
     weights: str | None = None
     init: str | None = None
     first_stage: str | None = None
+    teacher: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
@@ -56,6 +58,7 @@ class RunIdentity:
             "weights": self.weights,
             "init": self.init,
             "first_stage": self.first_stage,
+            "teacher": self.teacher,
         }
 
 

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from unienc_core.contracts import TEACHER, Say, say_nothing
 from unienc_core.data.labels import check_labels
 from unienc_core.errors import UsageError, WiringError, nearest
 from unienc_core.losses.objective import Objective
@@ -103,6 +104,58 @@ def moving_names(network: nn.Module, stage: StageSpec) -> set[str]:
     return moving
 
 
+def start_encoders(
+    network: Network, preset: Preset, stage: StageSpec, say: Say = say_nothing
+) -> None:
+    """Let encoders take over the weights of others (`starts_as`) as a stage begins.
+
+    It happens to an encoder when the first stage of the preset that moves it begins, and never
+    else, so that a resumed stage goes on with its own weights. Batch statistics come with them.
+
+    Args:
+        network: Changed in place.
+        preset: Its encoders and stages.
+        stage: The one that begins.
+        say: Told of each encoder.
+    """
+    for name, encoder in preset.network.encoders.items():
+        if encoder.starts_as is not None and _first_moved(network, preset, name) is stage:
+            other = network.encoders[encoder.starts_as]
+            network.encoders[name].load_state_dict(other.state_dict())
+            say(f"encoders.{name} starts as encoders.{encoder.starts_as} is now")
+
+
+def _first_moved(network: nn.Module, preset: Preset, encoder: str) -> StageSpec | None:
+    """Return the first stage that moves something of an encoder."""
+    place = f"encoders.{encoder}."
+    moved = ((s, moving_names(network, s)) for s in preset.stages)
+    return next((s for s, names in moved if any(n.startswith(place) for n in names)), None)
+
+
+def _check_starts(network: nn.Module, preset: Preset) -> None:
+    """Check that encoders start as others of the same form, and ever begin to move."""
+    encoders = preset.network.encoders
+    for name, spec in encoders.items():
+        if spec.starts_as is None:
+            continue
+        where = f"network.encoders.{name}.starts_as"
+        others = [other for other in encoders if other != name]
+        if spec.starts_as not in others:
+            hint = nearest(spec.starts_as, others)
+            raise WiringError(f"{where}: no other encoder '{spec.starts_as}'{hint}")
+        other = encoders[spec.starts_as]
+        form = ("type", "reads", "view", "options")
+        differing = [part for part in form if getattr(spec, part) != getattr(other, part)]
+        if differing:
+            raise WiringError(
+                f"{where}: '{name}' and '{spec.starts_as}' differ in {', '.join(differing)}, so "
+                "that the weights of one are none for the other; give both the same, or leave it "
+                "out"
+            )
+        if _first_moved(network, preset, name) is None:
+            raise WiringError(f"{where}: no stage moves '{name}'; add it to the trains of one")
+
+
 def check_stages(network: Network, objective: Objective, preset: Preset) -> None:
     """Check that every stage of a preset can run: what moves, how views are warped, its terms.
 
@@ -111,10 +164,13 @@ def check_stages(network: Network, objective: Objective, preset: Preset) -> None
     """
     for name, stream in preset.streams.items():
         check_labels(name, stream.kind, stream.labels)
+    # Whether a teacher says what is read of it, `check_teacher` finds out.
+    taught = {key for key in objective.requires(list(preset.terms)) if key.startswith(TEACHER)}
     offered = {
-        name: {*KIND_KEYS[stream.kind], *stream.labels, *network.produces}
+        name: {*KIND_KEYS[stream.kind], *stream.labels, *network.produces, *taught}
         for name, stream in preset.streams.items()
     }
+    _check_starts(network, preset)
     for stage in preset.stages:
         moving_names(network, stage)
         try:

@@ -20,6 +20,7 @@ from unienc_core.training.distributed import World
 from unienc_core.training.module import TrainModule
 from unienc_core.training.replicas import averaging, replicate
 from unienc_core.training.stages import schedule_factor
+from unienc_core.training.task_gradients import TaskGradients
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class StageStepper:
         spec: Optimiser of the preset.
         seed: Seed of the run.
         world: The processes that share each batch; gradients, losses and logs are those of all.
+        task_gradients: Measures how the tasks pull at the encoders, for the logs; None: nothing.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class StageStepper:
         *,
         seed: int,
         world: World | None = None,
+        task_gradients: TaskGradients | None = None,
     ) -> None:
         self._module = module
         self._optimizer = optimizer
@@ -72,6 +75,7 @@ class StageStepper:
         self._seed, self._world = seed, world or World()
         self._device = next(module.network.parameters()).device
         self._statistics = _NormStatistics(module.network)
+        self._task_gradients = task_gradients
         self._replica: nn.Module | None = None
 
     def rate(self, stage_step: int) -> float:
@@ -93,10 +97,15 @@ class StageStepper:
         if self._replica is None:
             self._replica = self._replicate(draws[0], step, stage_step)
         logs: dict[str, Tensor] = {}
+        watch, objective = self._task_gradients, self._module.objective
+        objective.keeps_tasks = watch is not None and watch.is_due(step)
         for draw, streams in enumerate(draws):
             last = draw == len(draws) - 1
             with averaging(self._replica, last):
                 total, found = self._forward(self._replica, streams, step, stage_step, draw)
+                if watch is not None and objective.by_task:
+                    found |= watch.measure(objective.by_task)
+                    objective.by_task = {}
                 (total / len(draws)).backward()
             for name, value in {**found, "loss/total": total.detach()}.items():
                 part = value / len(draws)

@@ -38,8 +38,9 @@ from unienc_core.training.optim import (
 from unienc_core.training.replicas import share_batch_statistics
 from unienc_core.training.run_dir import RunFolder
 from unienc_core.training.signals import StopFlag
-from unienc_core.training.stages import Position, apply_stage, locate, moving_names
+from unienc_core.training.stages import Position, apply_stage, locate, moving_names, start_encoders
 from unienc_core.training.step import StageStepper
+from unienc_core.training.task_gradients import TaskGradients
 
 Draw = Mapping[str, Batch]
 """One batch of every stream, by stream name."""
@@ -68,6 +69,8 @@ class Trainer:
         checkpoint_every: Steps between checkpoints; default: a twentieth of the run, within
             100 to 1000.
         world: The processes of the run; each has its own trainer, the lead's alone writes.
+        task_gradients: Steps from one measurement of how tasks pull at the encoders to the next;
+            None: never. See `TaskGradients`.
         part: The steps of the run to do now, up to the end of a stage; the first counts only where
             there is nothing to resume. Default: all.
 
@@ -94,6 +97,7 @@ class Trainer:
         facts: Mapping[str, Any] | None = None,
         checkpoint_every: int | None = None,
         world: World | None = None,
+        task_gradients: int | None = None,
         part: range | None = None,
     ) -> None:
         for stage in preset.stages:
@@ -102,6 +106,7 @@ class Trainer:
         self._module, self._preset, self._draws, self._folder = module, preset, draws, folder
         self._seed, self._describe, self._facts = seed, describe, dict(facts or {})
         self._reporter = reporter or Reporter()
+        self._watch = TaskGradients(module.network, task_gradients) if task_gradients else None
         self._every = checkpoint_every or min(1000, max(100, preset.total_steps // 20))
         self._entered: int | None = None
         self._saved_step = resume.step if resume else None
@@ -180,6 +185,8 @@ class Trainer:
     def _enter(self, position: Position) -> None:
         """Freeze, build the optimiser and set everything up for a stage."""
         stage, spec = self._preset.stages[position.stage], self._preset.optimizer
+        if position.step == 0:
+            start_encoders(self._module.network, self._preset, stage, self._reporter.say)
         moving = apply_stage(self._module.network, stage)
         groups = parameter_groups(
             self._module.network,
@@ -190,7 +197,13 @@ class Trainer:
         )
         self._optimizer = build_optimizer(self._module, groups)
         self._stepper = StageStepper(
-            self._module, self._optimizer, stage, spec, seed=self._seed, world=self._world
+            self._module,
+            self._optimizer,
+            stage,
+            spec,
+            seed=self._seed,
+            world=self._world,
+            task_gradients=self._watch,
         )
         self._entered = position.stage
         rates = ", ".join(f"{g.label} {g.lr:g} (decay {g.weight_decay:g})" for g in groups)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from unienc_core.data.label_values import describe_labels, label_lines
 from unienc_core.data.manifest import KeyStats
 from unienc_core.data.store import Store, is_store
 from unienc_core.errors import DataError, StoreError
@@ -63,6 +64,7 @@ def describe_one(path: Path, *, verify: bool = False) -> dict[str, Any]:
             "keys": manifest["keys"],
             "intrinsics": _intrinsics(store),
             "ranges": _ranges(store),
+            "labels": describe_labels(store),
             "drives": [
                 {"name": d.name, "num_frames": d.num_frames, **d.attrs} for d in store.drives
             ],
@@ -102,7 +104,7 @@ def _format_store(store: dict[str, Any]) -> str:
                 f"{stats['valid']:.0%}" if known else "",
             )
         )
-    return "\n".join([*lines, *columns(rows)])
+    return "\n".join([*lines, *columns(rows), *label_lines(store["labels"])])
 
 
 def _dropped(store: dict[str, Any]) -> str:

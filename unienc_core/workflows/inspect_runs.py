@@ -112,6 +112,7 @@ def describe_run(path: Path) -> dict[str, Any]:
         "environment": _document(path / ENVIRONMENT),
         "data": record["data"],
         "weights": record["weights"],
+        "teacher": record.get("teacher"),
         "stages": _stages(record["preset"], summary["step"]),
         "logged": logged,
         "checkpoints": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def prepare_synth_city(
     supersample: int = 2,
     noise: float = 0.0075,
     shadows: bool = False,
+    look_ahead: Sequence[float] = (),
     seed: int = 0,
     export: Path | None = None,
     workers: int | None = None,
@@ -50,6 +51,7 @@ def prepare_synth_city(
         supersample: Samples along each side of a pixel.
         noise: Standard deviation of the sensor noise, image values being 0..1.
         shadows: Whether the sun casts shadows.
+        look_ahead: Metres ahead along the path at which its curvature is a label, too.
         seed: Which worlds.
         export: Folder to write the same worlds to in the layout of Cityscapes; see `export_city`.
         workers: Processes; None for one per core.
@@ -68,7 +70,8 @@ def prepare_synth_city(
     """
     reporter = reporter or Reporter()
     splits = dict(DEMO_SPLITS if splits is None else splits)
-    source = CitySource(image_size, supersample, noise, shadows)
+    ahead = tuple(sorted(set(look_ahead) - {0.0}))
+    source = CitySource(image_size, supersample, noise, shadows, ahead)
     _check(source, splits, seed, workers)
     jobs = [
         StoreJob(

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from unienc_core.contracts import Reporter
+from unienc_core.data.label_values import label_lines
 from unienc_core.data.manifest import StoreSpec, read_manifest
 from unienc_core.data.sets.listing import Listing, StorePlan
 from unienc_core.data.shard_build import DrivePlan
 from unienc_core.data.store_folder import clear_store, estimate_bytes
+from unienc_core.data.unreadable import Loss
 from unienc_core.errors import DataError, Interrupted, PartialError, UsageError
 from unienc_core.machine import available_cores
 from unienc_core.workflows.contact_sheet import write_contact_sheet
@@ -72,7 +74,8 @@ def prepare_set(
         reporter.say(line)
     plans = _parts(listing, part, reporter) if part else listing.stores
     jobs = [
-        StoreJob(out / p.name, p.spec, p.source, tuple(_groups(p.spec, p.drives))) for p in plans
+        StoreJob(out / p.name, p.spec, p.source, tuple(shard_groups(p.spec, p.drives)))
+        for p in plans
     ]
     report = {
         "root": str(listing.root),
@@ -83,12 +86,14 @@ def prepare_set(
         "planned": [
             {"name": p.name, "num_drives": len(p.drives), "num_frames": p.num_frames} for p in plans
         ],
-        "unreadable": [],
+        "unreadable": [asdict(loss) for loss in listing.lost],
         "stored": 0,
         "stores": [],
     }
     if dry_run:
         check_stores(jobs, out, force)
+        if listing.lost:
+            raise PartialError(f"{out}: {_left_out(listing.lost, listing)}", report)
         return report
     started = time.monotonic()
     try:
@@ -101,6 +106,7 @@ def prepare_set(
         more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
         raise DataError(f"{listing.root}: no frame can be read: {lost[0].reason}{more}")
     _refuse_empty(listing, folders)
+    lost += listing.lost
     sheet = out / f"contact-sheet-{plans[0].name}.png"
     if stored or not sheet.exists():
         write_contact_sheet(sheet, folders)
@@ -114,13 +120,23 @@ def prepare_set(
         "stores": [describe_one(folder) for folder in folders],
     }
     if lost:
-        frames, drives = sum(loss.num_frames for loss in lost), len({x.drive for x in lost})
-        raise PartialError(
-            f"{out}: {frames} frames of {drives} drives are left out, for they cannot be read; "
-            "restore the files and repeat the command, which adds them",
-            report,
-        )
+        raise PartialError(f"{out}: {_left_out(lost, listing)}", report)
     return report
+
+
+def _left_out(lost: Sequence[Loss], listing: Listing) -> str:
+    """Say what could not be read, and how to add it."""
+    whole = len(listing.lost)
+    drives = len({loss.drive for loss in lost}) - whole
+    parts = [f"{sum(loss.num_frames for loss in lost)} frames of {drives} drives"] if drives else []
+    parts += [f"{whole} recording{'s' if whole > 1 else ''}"] if whole else []
+    # A recording decides what the store is of, a picture does not.
+    again = "with --force, which makes the store anew" if whole else "which adds them"
+    verb = "is" if whole == 1 and not drives else "are"
+    return (
+        f"{' and '.join(parts)} {verb} left out, for they cannot be read; restore the files and "
+        f"repeat the command{' ' if whole else ', '}{again}"
+    )
 
 
 def _refuse_empty(listing: Listing, folders: Sequence[Path]) -> None:
@@ -185,6 +201,7 @@ def _store_lines(store: dict[str, Any]) -> Iterator[str]:
         else:
             span = _span(name, found["min"], found["max"], unit)
             yield f"  {span}, known on {found['valid']:.0%}"
+    yield from label_lines(store["labels"])
 
 
 def _span(name: str, low: float, high: float, unit: str) -> str:
@@ -195,7 +212,8 @@ def _span(name: str, low: float, high: float, unit: str) -> str:
 def _dropped(report: dict[str, Any]) -> Iterator[str]:
     unreadable = report["unreadable"]
     for loss in unreadable[:_MOST_NAMED]:
-        yield f"left out, cannot be read: {loss['num_frames']} ({loss['reason']})"
+        count = loss["num_frames"] or loss["drive"]  # of a whole recording nothing is known
+        yield f"left out, cannot be read: {count} ({loss['reason']})"
     if len(unreadable) > _MOST_NAMED:
         yield f"and {len(unreadable) - _MOST_NAMED} more that cannot be read (--json names all)"
     for entry in report["dropped"]:
@@ -225,7 +243,7 @@ def _parts(listing: Listing, part: tuple[int, int], reporter: Reporter) -> list[
     return found
 
 
-def _groups(spec: StoreSpec, drives: Sequence[DrivePlan]) -> Iterator[tuple[DrivePlan, ...]]:
+def shard_groups(spec: StoreSpec, drives: Sequence[DrivePlan]) -> Iterator[tuple[DrivePlan, ...]]:
     """Put drives together into shards, always in the same way."""
     group: list[DrivePlan] = []
     filled = 0

@@ -33,7 +33,7 @@ def format_run(run: Mapping[str, Any]) -> str:
         f"{run['path']}: {run['preset']}, seed {run['seed']}, {_state(run)}, last change "
         f"{_age(run['updated_at'])} ago",
         f"  {run['step']:,} of {run['total_steps']:,} steps{_resumes(run)}, "
-        f"loss {_number(run['loss'])}{score}, {_size(run['num_bytes'])}",
+        f"loss {_number(run['loss'])}{score}, {size(run['num_bytes'])}",
         "",
         *_facts(run),
         "",
@@ -42,11 +42,22 @@ def format_run(run: Mapping[str, Any]) -> str:
         *_logged(run["logged"]),
     ]
     if run["checkpoints"]:
-        rows = [(c["name"], _size(c["num_bytes"])) for c in run["checkpoints"]]
+        rows = [(c["name"], size(c["num_bytes"])) for c in run["checkpoints"]]
         lines += ["", *columns([("checkpoint", "size"), *rows])]
     if run["remarks"]:
         lines += ["", "  remarks", *(f"    {text}" for text in run["remarks"])]
     return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time in the largest unit of which it holds two."""
+    unit, length = next((u for u in _UNITS if seconds >= 2 * u[1]), _UNITS[-1])
+    return f"{seconds / length:.0f} {unit}"
+
+
+def size(num_bytes: int) -> str:
+    """Return a number of bytes in megabytes."""
+    return f"{num_bytes / 1e6:,.1f} MB"
 
 
 def _remark(run: Mapping[str, Any]) -> str:
@@ -67,7 +78,7 @@ def _row(run: Mapping[str, Any]) -> list[str]:
         _number(run["loss"]),
         _number(run["abs_rel"]),
         f"{_age(run['updated_at'])} ago",
-        _size(run["num_bytes"]),
+        size(run["num_bytes"]),
     ]
 
 
@@ -95,6 +106,7 @@ def _facts(run: Mapping[str, Any]) -> list[str]:
         "threads": made.get("threads"),
         "data": ", ".join(str(digest) for digest in run["data"]),
         "weights": run["weights"],
+        "teacher": run["teacher"],
         "score": run["eval_report"],
         "curves": run["curves"],
         "tensorboard": run["tensorboard"],
@@ -123,10 +135,4 @@ def _number(value: object) -> str:
 
 
 def _age(moment: float) -> str:
-    seconds = max(0.0, time.time() - moment)
-    unit, length = next((u for u in _UNITS if seconds >= 2 * u[1]), _UNITS[-1])
-    return f"{seconds / length:.0f} {unit}"
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.1f} MB"
+    return duration(max(0.0, time.time() - moment))

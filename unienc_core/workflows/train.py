@@ -9,38 +9,40 @@ from typing import Any, cast
 
 import torch
 
-from unienc_core.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, step_of
-from unienc_core.contracts import Reporter, StepContext
+from unienc_core.checkpoint import Checkpoint, list_checkpoints, step_of
+from unienc_core.contracts import Reporter
 from unienc_core.device import resource_errors
-from unienc_core.errors import DataError, IntegrityError, UsageError, WiringError
+from unienc_core.errors import DataError, IntegrityError, UsageError
 from unienc_core.files import sha256_file
 from unienc_core.losses.objective import Objective
 from unienc_core.models.network import build_network
-from unienc_core.presets import Preset, load_preset, preset_from_dict
+from unienc_core.presets import Preset
 from unienc_core.training.distributed import World, shared_run_folder
 from unienc_core.training.environment import environment_record
-from unienc_core.training.initial import has_all_encoders, init_digest, start_from
+from unienc_core.training.initial import has_all_encoders, start_from, weights_digest
 from unienc_core.training.module import TrainModule
 from unienc_core.training.run_dir import RunIdentity, check_run_folder
 from unienc_core.training.run_record import CHECKPOINTS
-from unienc_core.training.stages import apply_stage, check_stages, locate, part_of
-from unienc_core.training.step import to_device
+from unienc_core.training.stages import check_stages, locate, part_of
+from unienc_core.training.teacher import Teacher
 from unienc_core.training.trainer import Trainer, resume_point
 from unienc_core.workflows.curves import draw_curves
 from unienc_core.workflows.panels import Panels
 from unienc_core.workflows.tracking import check_tracker, tracking
 from unienc_core.workflows.train_report import format_report, make_report
 from unienc_core.workflows.training_data import TrainingData, spare_workers
+from unienc_core.workflows.training_request import open_request, open_teacher
+from unienc_core.workflows.training_verbs import TRAIN_STUDENT, TrainingVerb
+from unienc_core.workflows.trial import try_stages
 
 __all__ = ["format_report", "train"]
-
-DEFAULT_PRESET = "unified-tiny"
 
 
 def train(
     preset_name_or_path: str | None,
     stores: Sequence[Path],
     *,
+    verb: TrainingVerb = TRAIN_STUDENT,
     out: Path | None = None,
     overrides: Sequence[str] = (),
     stages: str | None = None,
@@ -53,7 +55,9 @@ def train(
     dry_run: bool = False,
     weights: Path | None = None,
     init: Path | None = None,
+    teacher: Path | None = None,
     track: str | None = None,
+    task_gradients: int | None = None,
     command: str = "",
     reporter: Reporter | None = None,
     checkpoint_every: int | None = None,
@@ -66,9 +70,11 @@ def train(
 
     Args:
         preset_name_or_path: A shipped preset's name or a YAML file; None for that of `init`, or
-            `DEFAULT_PRESET`.
+            that of the verb.
         stores: Stores, or folders of ``prepare-data`` (their split `train` is used).
-        out: Run folder; default: ``runs/<preset>-<seed>``, with `init` ``runs/<preset>-tuned-...``.
+        verb: What kind of preset is trained, and whether under a teacher.
+        out: Run folder; default: ``runs/<preset>-<seed>``, with `teacher` ``<preset>-distilled-``,
+            with `init` ``<preset>-tuned-``.
         overrides: ``path.to.key=value`` changes of the preset.
         stages: The part of the stages to do now, see `part_of`; the same call with a later part, or
             with none, goes on. Those before it must have been trained in this run folder, or are
@@ -83,8 +89,12 @@ def train(
         dry_run: Build everything and try one batch; write nothing.
         weights: Safetensors file that the pretrained encoder starts from.
         init: Checkpoint or run folder whose weights the network starts from; see `start_from`.
+        teacher: Checkpoint or run folder whose predictions the network learns from, too; without
+            one, the terms that need it are left out.
         track: Where curves and pictures go besides ``metrics.jsonl``: ``tensorboard`` (event files
             in the run folder), or None. It changes nothing in the weights.
+        task_gradients: Steps from one measurement of how tasks pull at the encoders to the next,
+            for the log; see `TaskGradients`. It changes nothing in the weights, either.
         command: Command line that repeats the run, for the record.
         reporter: Told of progress and of what people should know.
         checkpoint_every: Steps between checkpoints; default: depends on the length of the run.
@@ -103,8 +113,16 @@ def train(
     world = world or World()
     reporter = (reporter if world.lead else None) or Reporter()
     check_tracker(track)
-    started = _open_init(init, weights, reporter)
-    preset = _choose_preset(preset_name_or_path, overrides, started)
+    request = open_request(
+        verb,
+        preset_name_or_path,
+        overrides,
+        weights=weights,
+        init=init,
+        teacher=teacher,
+        reporter=reporter,
+    )
+    preset, started = request.preset, request.started
     part = part_of(preset.stages, stages)
     place = world.device(device)
     if threads is not None:
@@ -114,24 +132,38 @@ def train(
         torch.use_deterministic_algorithms(True)
         cast(Any, torch.utils.deterministic).fill_uninitialized_memory = False
     with resource_errors("training"):
+        taught_by = open_teacher(request, teacher, place, reporter)
         spare = spare_workers(place, world.local_size) if workers is None else workers
         pinned = place.type == "cuda"
         data = TrainingData(preset, stores, seed, spare, world=world, pin_memory=pinned)
         for line in data.summary():
             reporter.say(line)
         identity = RunIdentity(
-            preset, seed, data.digests, _digest(weights), *_beginning(preset, started, part)
+            preset,
+            seed,
+            data.digests,
+            _digest(weights),
+            *_beginning(preset, started, part),
+            teacher=taught_by.digest if taught_by else None,
         )
         world.require_same(json.dumps([identity.record(), stages]), "a preset, seed or data")
-        path = out or Path("runs") / f"{preset.name}{'-tuned' if started else ''}-{seed}"
+        path = out or Path("runs") / f"{request.folder_name}-{seed}"
         if world.lead and started is None:
             _check_reached(path, part, fresh)
         if dry_run:
             if world.lead:
                 check_run_folder(path, identity, fresh=fresh)
-            module = _build(preset, seed, weights, started, None, reporter).to(place)
-            tried = _try_out(module, preset, data)
-            return {"dry_run": True, "run": str(path), "steps": len(part), **tried}
+            module = _build(preset, seed, weights, started, None, taught_by, reporter).to(place)
+            tried = try_stages(
+                module,
+                preset,
+                data,
+                part,
+                loads_itself=spare == 0,
+                teacher=taught_by,
+                progress=reporter.progress,
+            )
+            return {"dry_run": True, "run": str(path), "steps": part.stop - part.start, **tried}
         environment = environment_record(place, world.size)
         with shared_run_folder(
             world,
@@ -149,7 +181,7 @@ def train(
             resume = resume_point(folder, reporter.say, world)
             if stages and resume is not None and resume.step >= part.stop:
                 reporter.say(f"{path} has these stages already: {stages}")
-            module = _build(preset, seed, weights, started, resume, reporter).to(place)
+            module = _build(preset, seed, weights, started, resume, taught_by, reporter).to(place)
             left_out = part.start if started else 0
             trainer = Trainer(
                 module,
@@ -160,9 +192,10 @@ def train(
                 resume=resume,
                 reporter=reporter,
                 describe=data.describe,
-                facts={"K": data.K.tolist()},
+                facts={"K": data.K.tolist(), **request.facts},
                 checkpoint_every=checkpoint_every,
                 world=world,
+                task_gradients=task_gradients,
                 part=range(left_out, part.stop),
             )
             tracker = track if world.lead else None
@@ -179,24 +212,6 @@ def train(
             return world.share(report)
 
 
-def _open_init(init: Path | None, weights: Path | None, reporter: Reporter) -> Checkpoint | None:
-    if init is None:
-        return None
-    if weights is not None:
-        raise UsageError("--init starts the whole network, --weights its encoder: give one of them")
-    return load_checkpoint(init, reporter.say)
-
-
-def _choose_preset(
-    name_or_path: str | None, overrides: Sequence[str], started: Checkpoint | None
-) -> Preset:
-    if name_or_path is None and started is not None:
-        return preset_from_dict(
-            started.preset.model_dump(mode="json"), str(started.path), overrides
-        )
-    return load_preset(name_or_path or DEFAULT_PRESET, overrides)
-
-
 def _beginning(
     preset: Preset, started: Checkpoint | None, part: range
 ) -> tuple[str | None, str | None]:
@@ -207,7 +222,7 @@ def _beginning(
     if started is None:
         return None, None
     first = preset.stages[locate(preset.stages, part.start).stage].name
-    return init_digest(started), first if part.start else None
+    return weights_digest(started), first if part.start else None
 
 
 def _check_reached(path: Path, part: range, fresh: bool) -> None:
@@ -227,6 +242,7 @@ def _build(
     weights: Path | None,
     started: Checkpoint | None,
     resume: Checkpoint | None,
+    teacher: Teacher | None,
     reporter: Reporter,
 ) -> TrainModule:
     """Build network and objective; the weights to resume from are loaded by the trainer."""
@@ -241,29 +257,7 @@ def _build(
         objective = Objective(preset)
     check_stages(network, objective, preset)
     network.compile_nodes(preset)
-    return TrainModule(network, objective, preset)
-
-
-def _try_out(module: TrainModule, preset: Preset, data: TrainingData) -> dict[str, Any]:
-    """Run every stage forward and backward on one batch."""
-    device = next(module.parameters()).device
-    streams = to_device(next(iter(data.draws(0))), device)
-    losses: list[float] = []
-    for stage in preset.stages:
-        apply_stage(module.network, stage)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            total, _ = module(streams, stage, StepContext(0, stage.steps_per_ramp))
-        if not total.requires_grad:
-            raise WiringError(f"stages.{stage.name}: no term depends on what the stage trains")
-        total.backward()
-        module.zero_grad()
-        losses.append(total.item())
-    return {
-        "parameters": sum(p.numel() for p in module.network.parameters()),
-        "items": sum(len(dataset) for dataset in data.datasets.values()),
-        "first_loss": losses[0],
-    }
+    return TrainModule(network, objective, preset, teacher)
 
 
 def _digest(weights: Path | None) -> str | None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from unienc_core.presets import Preset
 from unienc_core.training.logbook import Logbook
+from unienc_core.workflows.inspect_data import columns
+from unienc_core.workflows.runs_report import duration, size
 
 
 def make_report(
@@ -43,11 +45,7 @@ def make_report(
 def format_report(report: dict[str, Any]) -> str:
     """Return a report of `train` as text for people."""
     if report.get("dry_run"):
-        return (
-            f"dry run: {report['parameters']:,} parameters, {report['items']:,} items, "
-            f"{report['steps']:,} steps would go into {report['run']}; "
-            f"first loss {report['first_loss']:.4f}"
-        )
+        return _format_trial(report)
     lines = [
         f"trained {report['preset']} (seed {report['seed']}) for {report['steps']:,} steps "
         f"in {report['seconds'] / 60:.1f} min on {report['device']}",
@@ -63,3 +61,35 @@ def format_report(report: dict[str, Any]) -> str:
             f"{', '.join(remaining)}"
         )
     return "\n".join([*lines, f"run folder {report['run']}", f"checkpoint {report['checkpoint']}"])
+
+
+def _format_trial(report: dict[str, Any]) -> str:
+    loss = "not finite" if report["first_loss"] is None else f"{report['first_loss']:.4f}"
+    header = ("stage", "steps", "moves", "gradients", "AdamW", "at most", "a step", "all steps")
+    rows = [
+        (
+            row["stage"],
+            f"{row['steps']:,}",
+            f"{row['parameters']:,}",
+            size(row["gradient_bytes"]),
+            size(row["optimizer_bytes"]),
+            _peak(row),
+            f"{row['seconds_per_step']:.3g} s",
+            duration(row["seconds"]),
+        )
+        for row in report["stages"]
+    ]
+    taught = f", of the teacher {size(report['teacher_bytes'])}" if report["teacher_bytes"] else ""
+    return "\n".join(
+        [
+            f"dry run: {report['parameters']:,} parameters, {report['items']:,} items, "
+            f"{report['steps']:,} steps would go into {report['run']}; first loss {loss}",
+            *columns([header, *rows]),
+            f"  all steps take about {duration(report['seconds'])} on this machine; weights "
+            f"{size(report['weight_bytes'])}{taught}, all together at most {_peak(report)}",
+        ]
+    )
+
+
+def _peak(row: dict[str, Any]) -> str:
+    return "unknown" if row["peak_bytes"] is None else size(row["peak_bytes"])

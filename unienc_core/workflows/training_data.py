@@ -12,16 +12,17 @@ from unienc_core.contracts import Batch
 from unienc_core.data.dataset import TripletDataset
 from unienc_core.data.label_dataset import LabelDataset
 from unienc_core.data.loader import StepLoader
+from unienc_core.data.sequence_dataset import SequenceDataset
 from unienc_core.data.store import Store, resolve_store
 from unienc_core.data.stream_dataset import StreamDataset
-from unienc_core.errors import DataError, WiringError
+from unienc_core.errors import DataError
 from unienc_core.geometry.camera import resize_K
 from unienc_core.machine import available_cores
 from unienc_core.presets import Preset
 from unienc_core.training.distributed import World
 
 DATASETS: dict[str, type[StreamDataset]] = {
-    dataset.kind: dataset for dataset in (TripletDataset, LabelDataset)
+    dataset.kind: dataset for dataset in (TripletDataset, LabelDataset, SequenceDataset)
 }
 
 
@@ -104,10 +105,6 @@ class TrainingData:
 
 def _dataset(preset: Preset, name: str, stores: Sequence[Store], seed: int) -> StreamDataset:
     spec = preset.streams[name]
-    if spec.kind not in DATASETS:
-        raise WiringError(
-            f"streams.{name}.kind: nothing loads {spec.kind}, expected {' or '.join(DATASETS)}"
-        )
     make = DATASETS[spec.kind]
     return make(stores, spec, preset.image_size, seed=seed, name=name, classes=preset.classes)
 

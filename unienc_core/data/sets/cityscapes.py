@@ -37,6 +37,7 @@ from unienc_core.data.sets.pictures import View
 from unienc_core.data.sets.runs import LEAST_RUN, cut, runs
 from unienc_core.data.sets.sequence import common_size
 from unienc_core.data.sets.settings import check_settings
+from unienc_core.data.sets.turning import ahead_specs
 from unienc_core.data.shard_build import DrivePlan
 from unienc_core.data.store_folder import estimate_bytes
 from unienc_core.errors import DataError, UsageError
@@ -226,12 +227,13 @@ def _spec(
     config = {"crop": request.crop}
     if kind == "drives":
         config |= {"gap": request.gap, "min_motion": request.min_motion}
+    curvature = ahead_specs((), "vehicle, yaw rate / speed") if "curvature" in keys else {}
     return StoreSpec(
         kind=kind,
         source="cityscapes",
         split=request.split,
         image_size=request.image_size,
-        keys=standard_keys(*keys, image_encoding=request.image_encoding),
+        keys={**standard_keys(*keys, image_encoding=request.image_encoding), **curvature},
         fps=fps,
         config=config,
     )

@@ -10,36 +10,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from unienc_core.data.keys import standard_keys
 from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.picture_motion import STANDING
 from unienc_core.data.resample import Size
-from unienc_core.data.sets.cuts import cut_run
 from unienc_core.data.sets.folder_frames import numbered_pictures
 from unienc_core.data.sets.kitti_calibration import (
     FPS,
     KITTI_SIZE,
-    KittiCamera,
-    camera_from_projection,
-    entry,
-    read_calibration,
 )
 from unienc_core.data.sets.kitti_names import ODOMETRY_DIGITS, check_names
-from unienc_core.data.sets.kitti_poses import poses_file, read_poses
+from unienc_core.data.sets.kitti_odometry_source import OdometryTriplets, picture_file
+from unienc_core.data.sets.kitti_poses import poses_file
 from unienc_core.data.sets.kitti_times import TIMES_FILE, frame_times
 from unienc_core.data.sets.listing import Listing, StorePlan, listing_digest, missing_tree
-from unienc_core.data.sets.pictures import whole_view
 from unienc_core.data.sets.runs import cut, runs
 from unienc_core.data.sets.sequence import (
     MIN_DISTANCE,
-    SequenceFrames,
     common_size,
     most_frames,
 )
 from unienc_core.data.sets.settings import check_settings
-from unienc_core.data.sets.spans import from_spans, to_spans
+from unienc_core.data.sets.spans import to_spans
+from unienc_core.data.sets.turning import (
+    STANDSTILL,
+    ahead_specs,
+)
 from unienc_core.data.shard_build import DrivePlan
 from unienc_core.errors import DataError, UsageError
 
@@ -54,6 +50,7 @@ TREE = (
     "sequences/<name>/image_2/<frame>.png (colour) or image_0 (grey)",
     "poses/<name>.txt (00 to 10 have them)",
 )
+_CURVATURE = f"poses; unknown below {STANDSTILL:g} m/s"
 CAMERAS = (2, 3, 0, 1)
 """In the order they are looked for: colour before grey, left before right."""
 
@@ -73,6 +70,7 @@ class OdometryRequest:
         min_distance: Least way of the camera from target to source, in m, where poses tell it.
         min_motion: Least apparent motion, in widths of the picture, where there are none.
         image_encoding: Of the stored pictures.
+        look_ahead: Metres ahead along the path at which its curvature is stored, too.
     """
 
     split: str = "train"
@@ -83,6 +81,7 @@ class OdometryRequest:
     min_distance: float = MIN_DISTANCE
     min_motion: float = STANDING
     image_encoding: Literal["png", "jpeg"] = "jpeg"
+    look_ahead: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every setting."""
@@ -128,6 +127,10 @@ def list_kitti_odometry(root: Path, request: OdometryRequest) -> Listing:
         raise DataError(f"{root}: no triplet is left ({gone or 'no frame'})")
     poses = () if without else ("T_world_camera",)
     keys = standard_keys("image", "K", "timestamp", *poses, image_encoding=request.image_encoding)
+    if without and request.look_ahead:
+        raise UsageError(f"--look-ahead: {poses_file(root, without[0])} is missing: no path")
+    if not without:
+        keys |= ahead_specs(request.look_ahead, _CURVATURE)
     spec = StoreSpec(
         source="kitti-odometry",
         split=request.split,
@@ -141,7 +144,9 @@ def list_kitti_odometry(root: Path, request: OdometryRequest) -> Listing:
             "min_motion": request.min_motion if without else None,
         },
     )
-    source = OdometryTriplets(root, request.image_size, request.min_motion, not without)
+    source = OdometryTriplets(
+        root, request.image_size, request.min_motion, not without, request.look_ahead
+    )
     listing.stores.append(StorePlan(request.split, spec, tuple(plans), source))
     return listing
 
@@ -176,7 +181,7 @@ def _plan(
     check_names(folder / f"image_{camera}", suffix, frames, ODOMETRY_DIGITS)
     if timed:
         frame_times(folder / TIMES_FILE, sorted(frames))  # a damaged file is told at once
-    on_disk = common_size([_picture(folder, camera, n, suffix) for n in sorted(frames)])
+    on_disk = common_size([picture_file(folder, camera, n, suffix) for n in sorted(frames)])
     size = request.image_size or on_disk
     found_runs = runs(frames, request.gap)
     listing.drop(
@@ -207,69 +212,3 @@ _SUFFIXES = (".png", ".jpg")
 def _pictures(folder: Path, camera: int, listing: Listing) -> tuple[str, frozenset[int]]:
     label = f"{folder.name}/image_{camera}"
     return numbered_pictures(folder / f"image_{camera}", _SUFFIXES, label, listing)
-
-
-def _picture(folder: Path, camera: int, frame: int, suffix: str) -> Path:
-    return folder / f"image_{camera}" / f"{frame:06d}{suffix}"
-
-
-def read_odometry_camera(path: Path, camera: int, image_size: Size) -> KittiCamera:
-    """Read one camera of a sequence's ``calib.txt``.
-
-    Args:
-        path: The file.
-        camera: 0 to 3.
-        image_size: (h, w) of its pictures.
-    """
-    projection = entry(read_calibration(path), f"P{camera}", (3, 4), path)
-    return camera_from_projection(projection, image_size, path)
-
-
-@dataclass(frozen=True)
-class OdometryTriplets:
-    """Reads the runs of odometry sequences.
-
-    Attributes:
-        root: Folder of ``sequences`` and ``poses``.
-        image_size: (h, w) to store; None for that of the pictures.
-        min_motion: Least apparent motion, in widths of the picture, where poses are not used.
-        with_poses: Whether poses are read.
-    """
-
-    root: Path
-    image_size: Size | None
-    min_motion: float
-    with_poses: bool
-
-    def __call__(self, plan: DrivePlan) -> SequenceFrames:
-        """Return the frames of a plan."""
-        name, suffix = str(plan.attrs["sequence"]), str(plan.attrs["suffix"])
-        number, frames = int(plan.attrs["camera"] or 0), from_spans(str(plan.attrs["frames"]))
-        folder = self.root / "sequences" / name
-        pictures = [_picture(folder, number, frame, suffix) for frame in frames]
-        whole = common_size(pictures)
-        camera = read_odometry_camera(folder / "calib.txt", number, whole)
-        poses = None
-        if self.with_poses:
-            poses = {"T_world_camera": self._poses(name, frames, camera)}
-        return SequenceFrames(
-            pictures,
-            whole_view(whole, self.image_size),
-            camera.K,
-            frame_times(folder / TIMES_FILE if plan.attrs.get("times") else None, frames),
-            poses,
-            min_motion=0.0 if self.with_poses else self.min_motion,
-        )
-
-    def without(self, plan: DrivePlan, position: int) -> list[DrivePlan]:
-        """Return the runs before and after a frame, those that hold a triplet."""
-        return cut_run(plan, position)
-
-    def _poses(self, name: str, frames: Sequence[int], camera: KittiCamera) -> np.ndarray:
-        path = poses_file(self.root, name)
-        T_world_reference = read_poses(path)
-        if frames[-1] >= len(T_world_reference):
-            raise DataError(
-                f"{path}: {len(T_world_reference)} poses, but the sequence has frame {frames[-1]}"
-            )
-        return T_world_reference[frames] @ np.linalg.inv(camera.T_camera_reference)

@@ -12,11 +12,14 @@ from typing import Literal
 
 import numpy as np
 
+from unienc_core.data.keys import standard_keys
+from unienc_core.data.manifest import KeySpec
 from unienc_core.data.resample import Size
 from unienc_core.data.sets import oxts
 from unienc_core.data.sets.cuts import cut_images, cut_run
 from unienc_core.data.sets.kitti_calibration import (
     CAMERA_FILE,
+    FPS,
     read_camera,
     read_T_reference_imu,
     read_T_reference_velodyne,
@@ -25,6 +28,7 @@ from unienc_core.data.sets.kitti_times import frame_times
 from unienc_core.data.sets.pictures import read_codes, read_picture, whole_view
 from unienc_core.data.sets.sequence import SequenceFrames
 from unienc_core.data.sets.spans import from_spans
+from unienc_core.data.sets.turning import labels_ahead, way_of
 from unienc_core.data.sets.velodyne import DepthConvention, project_scan, read_scan
 from unienc_core.data.shard_build import DrivePlan, Frame
 from unienc_core.data.unreadable import reading
@@ -81,6 +85,17 @@ class RawDrive:
         return folder / f"{frame:010d}{self.suffix}"
 
 
+def depth_key(kind: DepthKind, convention: DepthConvention) -> KeySpec:
+    """Declare the depth of KITTI's LiDAR, saying what it means."""
+    meaning = "along the optical axis"
+    if kind == "velodyne" and convention == "velodyne-x":
+        meaning = "ahead of the LiDAR"
+    text = f"Distance {meaning}; 0 where none was measured."
+    source = "KITTI annotated depth" if kind == "annotated" else f"LiDAR scan, {convention}"
+    key = standard_keys("depth")["depth"]
+    return key.model_copy(update={"description": text, "provenance": source})
+
+
 def picture_folder(camera: int) -> str:
     """Return the folder of a camera's pictures within a drive."""
     return f"image_{camera:02d}/data"
@@ -95,12 +110,14 @@ class RawTriplets:
         image_size: (h, w) to store; None for that of the pictures.
         min_motion: Least apparent motion, in widths of the picture, where OXTS is not used.
         with_oxts: Whether poses, speed and turning are read.
+        look_ahead: Metres ahead along the path at which its curvature is stored, too.
     """
 
     root: Path
     image_size: Size | None
     min_motion: float
     with_oxts: bool
+    look_ahead: tuple[float, ...] = ()
 
     def __call__(self, plan: DrivePlan) -> SequenceFrames:
         """Return the frames of a plan."""
@@ -116,6 +133,7 @@ class RawTriplets:
             self._motion(drive, camera.T_camera_reference) if self.with_oxts else None,
             min_motion=0.0 if self.with_oxts else self.min_motion,
             others={i for i, frame in enumerate(drive.frames) if frame not in drive.targets},
+            attrs={"recording": drive.folder, "start": drive.frames[0] / FPS},
         )
 
     def without(self, plan: DrivePlan, position: int) -> list[DrivePlan]:
@@ -129,13 +147,15 @@ class RawTriplets:
             with reading(position):
                 records.append(oxts.read_oxts(folder / RECORD_FOLDER / f"{frame:010d}.txt"))
         T_imu_camera = np.linalg.inv(T_camera_reference @ read_T_reference_imu(folder.parent))
-        T_earth_camera = oxts.poses(records) @ T_imu_camera
+        T_earth_imu = oxts.poses(records)
+        T_earth_camera = T_earth_imu @ T_imu_camera
+        curvature = np.array([oxts.curvature(record) for record in records])
         return {
             # The world is where the first frame's camera is: axes of a camera, small numbers.
             "T_world_camera": np.linalg.inv(T_earth_camera[0]) @ T_earth_camera,
             "speed": np.array([oxts.speed(record) for record in records], np.float32),
             "yaw_rate": np.array([record[oxts.YAW_RATE] for record in records], np.float32),
-            "curvature": np.array([oxts.curvature(record) for record in records], np.float32),
+            **labels_ahead(curvature, way_of(T_earth_imu[:, :3, 3]), self.look_ahead),
         }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from unienc_core.data.keys import standard_keys
-from unienc_core.data.manifest import Attribute, KeySpec, StoreSpec
+from unienc_core.data.manifest import Attribute, StoreSpec
 from unienc_core.data.picture_motion import STANDING
 from unienc_core.data.resample import Size
 from unienc_core.data.sets.folder_frames import numbered_files
@@ -23,6 +23,7 @@ from unienc_core.data.sets.kitti_raw_source import (
     DepthKind,
     RawLabelled,
     RawTriplets,
+    depth_key,
     picture_folder,
 )
 from unienc_core.data.sets.kitti_times import frame_times, timestamps_file
@@ -31,11 +32,13 @@ from unienc_core.data.sets.runs import cut, runs
 from unienc_core.data.sets.sequence import MIN_DISTANCE, MOST_LABELLED, most_frames
 from unienc_core.data.sets.settings import check_settings
 from unienc_core.data.sets.spans import to_spans
+from unienc_core.data.sets.turning import STANDSTILL, ahead_specs
 from unienc_core.data.sets.velodyne import DepthConvention
 from unienc_core.data.shard_build import DrivePlan
 from unienc_core.errors import UsageError
 
-_OXTS_KEYS = ("T_world_camera", "speed", "yaw_rate", "curvature")
+_OXTS_KEYS = ("T_world_camera", "speed", "yaw_rate")
+_OXTS_CURVATURE = f"OXTS, yaw rate / speed; unknown below {STANDSTILL:g} m/s"
 
 DEPTH_TREES: dict[DepthKind, tuple[str, ...]] = {
     "velodyne": ("<date>/<drive>_sync/velodyne_points/data/<frame>.bin",),
@@ -63,6 +66,7 @@ class RawRequest:
         convention: What the depth of a LiDAR scan means.
         annotated: Folder of annotated depth maps; None for the root.
         image_encoding: Of the stored pictures.
+        look_ahead: Metres ahead along the path at which its curvature is stored, too.
     """
 
     split: str = "train"
@@ -77,6 +81,7 @@ class RawRequest:
     convention: DepthConvention = "camera-z"
     annotated: Path | None = None
     image_encoding: Literal["png", "jpeg"] = "jpeg"
+    look_ahead: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every setting."""
@@ -164,6 +169,10 @@ def add_triplets(listing: Listing, views: Sequence[CameraDrive], request: RawReq
         *(_OXTS_KEYS if with_oxts else ()),
         image_encoding=request.image_encoding,
     )
+    if with_oxts:
+        keys |= ahead_specs(request.look_ahead, _OXTS_CURVATURE)
+    elif request.look_ahead:
+        raise UsageError(f"--look-ahead: {listing.root} holds no OXTS of all drives: no path")
     spec = StoreSpec(
         source="kitti-raw",
         split=request.split,
@@ -177,7 +186,9 @@ def add_triplets(listing: Listing, views: Sequence[CameraDrive], request: RawReq
             "min_motion": None if with_oxts else min_motion,
         },
     )
-    source = RawTriplets(listing.root, request.image_size, min_motion, with_oxts)
+    source = RawTriplets(
+        listing.root, request.image_size, min_motion, with_oxts, request.look_ahead
+    )
     listing.stores.append(StorePlan(request.split, spec, tuple(plans), source))
 
 
@@ -272,17 +283,6 @@ def add_labelled(listing: Listing, views: Sequence[CameraDrive], request: RawReq
     )
     source = RawLabelled(listing.root, request.depth, request.convention, annotated)
     listing.stores.append(StorePlan(f"{request.split}-labelled", spec, tuple(plans), source))
-
-
-def depth_key(kind: DepthKind, convention: DepthConvention) -> KeySpec:
-    """Declare the depth of KITTI's LiDAR, saying what it means."""
-    meaning = "along the optical axis"
-    if kind == "velodyne" and convention == "velodyne-x":
-        meaning = "ahead of the LiDAR"
-    text = f"Distance {meaning}; 0 where none was measured."
-    source = "KITTI annotated depth" if kind == "annotated" else f"LiDAR scan, {convention}"
-    key = standard_keys("depth")["depth"]
-    return key.model_copy(update={"description": text, "provenance": source})
 
 
 def _depth_folder(root: Path, annotated: Path, view: CameraDrive, kind: DepthKind) -> Path | None:

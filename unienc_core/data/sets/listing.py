@@ -10,6 +10,7 @@ from typing import Any
 
 from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.shard_build import DrivePlan, FrameSource
+from unienc_core.data.unreadable import Loss
 from unienc_core.errors import DataError
 
 _EXAMPLES = 3
@@ -47,11 +48,13 @@ class Listing:
         root: Folder (or file) it was found in.
         stores: Stores to be made of it.
         remarks: What people should know: parts that are missing, what is assumed.
+        lost: Recordings that cannot be read, while others can.
     """
 
     root: Path
     stores: list[StorePlan] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    lost: list[Loss] = field(default_factory=list)
     _dropped: dict[str, dict[str, None]] = field(default_factory=dict)
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unienc_core.data.manifest import Attribute
 from unienc_core.data.resample import Size
 from unienc_core.data.sets.pictures import View, picture_size, read_picture
 from unienc_core.data.sets.runs import LEAST_RUN
@@ -61,6 +62,7 @@ class SequenceFrames:
         min_motion: Least apparent motion between pictures, in widths, where no pose tells it; 0
             counts none as standing.
         others: Positions of frames that are sources only, for a list says which are targets.
+        attrs: Plain values to be kept with the drive: its recording, and when in it it begins.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class SequenceFrames:
         *,
         min_motion: float = 0.0,
         others: Collection[int] = (),
+        attrs: Mapping[str, Attribute] | None = None,
     ) -> None:
+        self.attrs: dict[str, Attribute] = dict(attrs or {})
         self._pictures, self._view, self._K = pictures, view, view.K(K)
         self._columns = {"timestamp": np.asarray(times, np.float64), **(columns or {})}
         self._watch = StandingWatch(min_motion)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unienc_core.data.synthcity.config import CityConfig, stream
-from unienc_core.data.synthcity.path import Path, smooth
+from unienc_core.data.synthcity.path import STEP, Path, smooth
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,21 @@ def make_drive(config: CityConfig, path: Path, d: float) -> Drive:
         curvature=-1000.0 * kappa / (1.0 - kappa * d),
         timestamp=np.arange(count) / config.fps,
     )
+
+
+def curvature_ahead(path: Path, drive: Drive, metres: float) -> np.ndarray:
+    """Return the curvature that the driven path will have further on, `F`, 1/km, left positive.
+
+    Args:
+        path: The road's centreline.
+        drive: Along it.
+        metres: Way to go from each frame, along the driven path.
+    """
+    s = path.start + STEP * np.arange(len(path.curvature))
+    way = np.cumsum((1.0 - path.curvature * drive.d) * STEP)
+    there = np.interp(np.interp(drive.s, s, way) + metres, way, s)
+    kappa = path.curvature_at(there)
+    return -1000.0 * kappa / (1.0 - kappa * drive.d)
 
 
 def _shake(rng: np.random.Generator, count: int, fps: float, sd: float) -> np.ndarray:

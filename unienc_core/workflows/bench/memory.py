@@ -24,12 +24,10 @@ def bench_memory(setting: Setting) -> dict[str, Any]:
     """Track a training step's memory, as the preset has it and with gradient checkpointing.
 
     Returns:
-        ``{preset, checkpointing, ratio, process_peak_bytes}``; the first two are
-        ``{resident_bytes, step_bytes, peak_bytes}``: what lies there all the time (weights,
-        optimiser state, batch), what the step adds at its highest point, and both together.
+        ``{preset, checkpointing, ratio, process_peak_bytes}``; for the first two see `step_memory`.
     """
-    plain = _track(setting, setting.preset)
-    spared = _track(setting, with_checkpointing(setting.preset))
+    plain = step_memory(StepRig(setting), setting.device)
+    spared = step_memory(StepRig(setting, with_checkpointing(setting.preset)), setting.device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "preset": plain,
@@ -48,13 +46,22 @@ def with_checkpointing(preset: Preset) -> Preset:
     return preset_from_dict(data, preset.name)
 
 
-def _track(setting: Setting, preset: Preset) -> dict[str, int]:
-    rig = StepRig(setting, preset)
+def step_memory(rig: StepRig, device: torch.device) -> dict[str, int]:
+    """Track the memory of one step of a rig.
+
+    Returns:
+        ``{resident_bytes, step_bytes, peak_bytes}``: what lies there all the time (weights, the
+        teacher's too, optimiser state, batch), what the step adds at its highest point, and both
+        together.
+    """
     rig.step()  # makes the optimiser's state
     rig.optimizer.zero_grad(set_to_none=True)
-    held = [*rig.module.state_dict().values(), *_held(rig.optimizer.state), *_held(rig.streams)]
+    weights = [*rig.module.state_dict().values()]
+    if rig.teacher is not None:
+        weights += rig.teacher.network.state_dict().values()
+    held = [*weights, *_held(rig.optimizer.state), *_held(rig.streams)]
     resident = sum(tensor.nbytes for tensor in held)
-    step = highest(rig.step, setting.device)
+    step = highest(rig.step, device)
     return {"resident_bytes": resident, "step_bytes": step, "peak_bytes": resident + step}
 
 

@@ -14,9 +14,10 @@ from unienc_core.inference.predictor import Predictor
 from unienc_core.models.network import Network
 from unienc_core.presets import Preset
 from unienc_core.training.module import TrainModule
-from unienc_core.training.optim import build_optimizer, parameter_groups
+from unienc_core.training.optim import stage_optimizer
 from unienc_core.training.stages import apply_stage
 from unienc_core.training.step import gradient_norm, to_device
+from unienc_core.training.teacher import Teacher
 from unienc_core.view_synthesis import synthesise
 from unienc_core.workflows.bench.clock import Samples, Side
 from unienc_core.workflows.bench.parts import Part, detached, recorded
@@ -33,28 +34,25 @@ class StepRig:
     Args:
         setting: Gives store, weights and device.
         preset: In place of that of the setting.
+        teacher: Whose predictions the terms read, if any does.
 
     Attributes:
         module: Network and objective.
         stage: The stage it stands in: the preset's last, where everything is on.
         optimizer: That of the stage.
         streams: The batch.
+        teacher: The teacher.
     """
 
-    def __init__(self, setting: Setting, preset: Preset | None = None) -> None:
+    def __init__(
+        self, setting: Setting, preset: Preset | None = None, teacher: Teacher | None = None
+    ) -> None:
         self.preset = preset or setting.preset
         self.stage = self.preset.stages[-1]
-        self.module: TrainModule = setting.train_module(self.preset)
+        self.teacher = teacher
+        self.module: TrainModule = setting.train_module(self.preset, teacher)
         apply_stage(self.module.network, self.stage)
-        spec = self.preset.optimizer
-        groups = parameter_groups(
-            self.module.network,
-            self.module.objective,
-            spec,
-            self.stage.lr or spec.lr,
-            self.preset.network.lr_factors,
-        )
-        self.optimizer = build_optimizer(self.module, groups)
+        self.optimizer = stage_optimizer(self.module, self.preset, self.stage)
         data = TrainingData(self.preset, [setting.store_path], seed=0, workers=0)
         self.streams = to_device(next(iter(data.draws(0))), setting.device)
         self.context = StepContext(0, self.stage.steps_per_ramp)

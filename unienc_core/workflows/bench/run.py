@@ -15,6 +15,7 @@ from unienc_core.data.store import Store, resolve_store
 from unienc_core.device import resolve_device, resource_errors
 from unienc_core.errors import UsageError, nearest
 from unienc_core.presets import load_preset
+from unienc_core.training.distillation import without_teacher
 from unienc_core.training.environment import environment_record
 from unienc_core.workflows.bench.data import bench_loader, bench_render, bench_store
 from unienc_core.workflows.bench.memory import bench_memory
@@ -71,6 +72,7 @@ def bench(
         raise UsageError("--checkpoint brings its own preset: leave out --preset and --set")
     found = None if checkpoint is None else load_checkpoint(checkpoint)
     loaded = load_preset(preset or DEFAULT_PRESET, overrides) if found is None else found.preset
+    loaded = without_teacher(loaded)
     place = resolve_device(device)
     if store is not None:
         Store(resolve_store(store, "train")).close()

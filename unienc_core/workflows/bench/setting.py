@@ -15,6 +15,7 @@ from unienc_core.losses.objective import Objective
 from unienc_core.models.network import Network, build_network
 from unienc_core.presets import Preset
 from unienc_core.training.module import TrainModule
+from unienc_core.training.teacher import Teacher
 from unienc_core.workflows.bench.clock import QUICK, THOROUGH, Pace, Samples, Side, take_turns
 from unienc_core.workflows.prepare import prepare_synth_city
 
@@ -54,10 +55,13 @@ class Setting:
             load_tensors(network, self.checkpoint.model_tensors(), where)
         return network
 
-    def train_module(self, preset: Preset | None = None) -> TrainModule:
+    def train_module(
+        self, preset: Preset | None = None, teacher: Teacher | None = None
+    ) -> TrainModule:
         """Build network and objective for training, on the device."""
         preset = preset or self.preset
-        return TrainModule(self.network(preset), Objective(preset), preset).to(self.device)
+        module = TrainModule(self.network(preset), Objective(preset), preset, teacher)
+        return module.to(self.device)
 
     @cached_property
     def store_path(self) -> Path:
