@@ -129,3 +129,11 @@ def write_small_steering(folder: Path) -> None:
     write_segment(folder / "comma2k19" / "a_route" / "3")
     (folder / "mit").mkdir()
     write_mit_drive(folder / "mit" / "drive.h5")
+
+
+def moves_right(before: np.ndarray, after: np.ndarray) -> float:
+    """Return how far the upper half of a picture moves to the right, px."""
+    height, width = before.shape
+    window = cv2.createHanningWindow((width, height // 2), cv2.CV_32F)
+    halves = (np.float32(image[: height // 2]) for image in (before, after))
+    return float(np.clip(cv2.phaseCorrelate(*halves, window)[0][0], -15, 15))  # some slip far
