@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results_rows import Row, Table
+from results_rows import Column, Row, Table
 from results_runs import Attempt
 from scipy import stats
 
@@ -56,9 +56,7 @@ def render(table: Table, results: Results) -> str:
         figures = [cell(_figures(reports, column.path)) for column in table.columns]
         lines.append([row.label, seeds, *figures])
     reports = [report for _, made in results.rows for report in made]
-    baselines = next((report for report in reports if "baselines" in report), None)
-    if baselines is not None:
-        lines += _baseline_lines(table, baselines)
+    lines += _baseline_lines(table, reports)
     for label, figures in table.published.items():
         cells = [figures.get(column.title, "") for column in table.columns]
         lines.append([f"{label} ({NOT_COMPARABLE})", "", *cells])
@@ -84,14 +82,15 @@ def ordering(table: Table, rows: Sequence[tuple[Row, list[dict[str, Any]]]]) -> 
     seeds pooled over the two, at `RISK` shared equally by all comparisons of the table.
     """
     ranking = [column for column in table.columns if column.ranks]
-    pairs = list(itertools.combinations([entry for entry in rows if len(entry[1]) > 1], 2))
-    count = len(ranking) * len(pairs)
+    several = [entry for entry in rows if len(entry[1]) > 1]
+    pairs = {column: _comparable(several, column) for column in ranking}
+    count = sum(len(compared) for compared in pairs.values())
     ties: list[str] = []
-    for column in ranking:
+    for column, compared in pairs.items():
         tied = [
             f"{a.label} and {b.label}"
-            for (a, of_a), (b, of_b) in pairs
-            if not told_apart(_figures(of_a, column.path), _figures(of_b, column.path), count)
+            for (a, of_a), (b, of_b) in compared
+            if not told_apart(of_a, of_b, count)
         ]
         if tied:
             ties.append(f"{column.title}: {', '.join(tied)}")
@@ -106,6 +105,14 @@ def ordering(table: Table, rows: Sequence[tuple[Row, list[dict[str, Any]]]]) -> 
     if ranking and alone and len(rows) > 1:
         sentences.append(f"One seed, so not ordered by these runs: {', '.join(alone)}.")
     return " ".join(sentences)
+
+
+def _comparable(
+    rows: Sequence[tuple[Row, list[dict[str, Any]]]], column: Column
+) -> list[tuple[tuple[Row, list[float]], tuple[Row, list[float]]]]:
+    """Return all pairs of rows that have figures in a column, with these."""
+    figures = [(row, _figures(reports, column.path)) for row, reports in rows]
+    return list(itertools.combinations([entry for entry in figures if entry[1]], 2))
 
 
 def told_apart(x: Sequence[float], y: Sequence[float], comparisons: int = 1) -> bool:
@@ -195,19 +202,24 @@ def _look_up(report: Mapping[str, Any], path: str) -> float | None:
     return value
 
 
-def _baseline_lines(table: Table, report: Mapping[str, Any]) -> list[list[str]]:
-    """Return a line for every baseline, of depth or of pose; it fills the columns it can."""
-    found = {name: {"metrics": figures} for name, figures in report["baselines"].items()}
-    pose = report.get("pose", {}).get("baselines", {})
-    found |= {name: {"pose": figures} for name, figures in pose.items()}
-    lines: list[list[str]] = []
-    for name, holder in found.items():
-        figures = [_look_up(holder, column.path) for column in table.columns]
-        if all(figure is None for figure in figures):
-            continue
-        cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
-        lines.append([f"baseline: {name.replace('_', ' ')}", "", *cells])
-    return lines
+def _baseline_lines(table: Table, reports: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return a line for every baseline, of depth, motion or pose; it fills the columns it can.
+
+    Each is that of the first report that has a figure for one of them.
+    """
+    lines: dict[str, list[str]] = {}
+    for report in reports:
+        found = {
+            name: {"metrics": figures} for name, figures in report.get("baselines", {}).items()
+        }
+        pose = report.get("pose") or {}
+        found |= {name: {"pose": figures} for name, figures in pose.get("baselines", {}).items()}
+        for name in [n for n in found if n not in {*lines, *table.own_baselines}]:
+            figures = [_look_up(found[name], column.path) for column in table.columns]
+            if any(figure is not None for figure in figures):
+                cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
+                lines[name] = [f"baseline: {name.replace('_', ' ')}", "", *cells]
+    return list(lines.values())
 
 
 def write(page: Path, name: str, title: str, text: str) -> None:

@@ -66,6 +66,7 @@ class Table:
         scored_by: Verb that scores a row: `eval-depth` or `eval-motion`.
         evaluation: Further options of it.
         tasks: Tasks of `eval-seg`.
+        own_baselines: Baselines of the reports that are each network's own: no lines of the table.
         published: Other people's figures: label, and figure by column title.
     """
 
@@ -77,6 +78,7 @@ class Table:
     scored_by: str = "eval-depth"
     evaluation: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    own_baselines: tuple[str, ...] = ()
     published: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def evaluations(self, row: Row) -> dict[str, tuple[str, ...]]:

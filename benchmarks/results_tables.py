@@ -19,6 +19,7 @@ _SUBSETS = tuple(
 _THREE = (0, 1, 2)
 
 _RIGID = ("eval-depth", "--pose")
+_THRESHOLDED = ("thresholded_flow", "thresholded_flow_px", "thresholded_flow_ratio")
 _ALONE = Row(
     "`unified-tiny`: depth and pose alone, 3,900 steps",
     "unified-tiny",
@@ -220,6 +221,7 @@ TABLES = {
             Column("ATE of 5, m", "pose.ate_5"),
         ),
         scored_by="eval-motion",
+        own_baselines=_THRESHOLDED,
     ),
     "distil": Table(
         title="Distillation",
@@ -274,6 +276,7 @@ TABLES = {
             Column("ATE of 5, m", "pose.ate_5"),
         ),
         scored_by="eval-motion",
+        own_baselines=_THRESHOLDED,
         tasks=("panoptic",),
         published={
             f"{label}, Cityscapes 192x512": _published(("abs_rel", "rmse_log", "a1"), figures)

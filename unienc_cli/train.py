@@ -116,9 +116,10 @@ def _train(
     quiet: Quiet = False,
 ) -> None:
     use_threads(threads)
+    from unienc_core.contracts import Reporter
     from unienc_core.training.distributed import join_world
     from unienc_core.workflows.train import format_report, train
-    from unienc_core.workflows.training_request import open_request
+    from unienc_core.workflows.training_request import open_request, open_teacher
 
     with (
         join_world(device) as world,
@@ -127,7 +128,10 @@ def _train(
     ):
         if not stores:
             # A slip shows before a city is rendered.
-            open_request(verb, preset, sets or [], weights=weights, init=init, teacher=teacher)
+            request = open_request(
+                verb, preset, sets or [], weights=weights, init=init, teacher=teacher
+            )
+            open_teacher(request, teacher, "cpu", Reporter())
             stores = [stack.enter_context(_default_store(dry_run, world.lead, reporter))]
             world.agree(0)  # the others wait for it
         report = train(

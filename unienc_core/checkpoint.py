@@ -128,6 +128,11 @@ def load_checkpoint(path: Path, say: Say = say_nothing) -> Checkpoint:
         path = path.parent
     if not (path / STATE).exists() and (path / "checkpoints").is_dir():
         return newest_checkpoint(path / "checkpoints", (MODEL,), say)
+    if not (path / STATE).exists() and not (path / MODEL).exists():
+        raise DataError(
+            f"{path}: no checkpoint lies here; expected a checkpoint folder, its {MODEL}, or a run "
+            "folder"
+        )
     return _open(path)
 
 

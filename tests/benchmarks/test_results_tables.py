@@ -16,7 +16,16 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import results  # noqa: E402
-from results_page import Results, busy, cell, duration, ordering, told_apart, wall_time  # noqa: E402
+from results_page import (  # noqa: E402
+    Results,
+    busy,
+    cell,
+    duration,
+    ordering,
+    render,
+    told_apart,
+    wall_time,
+)
 from results_rows import Column, Row, Run, Table, runs_of  # noqa: E402
 from results_runs import Attempt, Workshop  # noqa: E402
 from results_tables import TABLES, WORLDS  # noqa: E402
@@ -315,6 +324,27 @@ def test_ordering_says_what_the_seeds_do_not_tell_apart() -> None:
         "One seed, so not ordered by these runs: d, e."
     )
     assert ordering(table, near[:1]) == ordering(replace(table, columns=COLUMNS[1:]), near) == ""
+
+
+def test_rows_without_a_figure_are_not_compared() -> None:
+    blind = [(Row("blind", "blind"), [{"metrics": {}}, {"metrics": {}}])]
+    seeing = [(Row(n, n), [{"metrics": {"abs_rel": v}} for v in (0.2, 0.2 + s)])
+              for n, s in (("a", 0.1), ("b", 0.2))]  # fmt: skip
+    said = ordering(replace(DEPTH, columns=COLUMNS[:1]), [*blind, *seeing])
+    assert said == "Not ordered by these runs (t-test, 5% over 1 comparison): abs_rel: a and b."
+
+
+def test_baselines_come_from_whichever_report_has_them() -> None:
+    reports = [{"num_images": 3, "baselines": {"constant": {"abs_rel": 0.6}, "mine": {"a1": 1.0}}},
+               {"num_images": 3, "baselines": {"constant": {"abs_rel": 0.9}, "flat": {"a1": 0.1}}},
+               {"num_images": 3, "baselines": {"unasked": {"rmse": 1.0}}}]  # fmt: skip
+    table = replace(DEPTH, own_baselines=("mine",), published={})
+    text = render(table, Results([(Row("a", "a", seeds=(0, 1, 2)), reports)]))
+    lines = [line for line in text.splitlines() if line.startswith("| baseline")]
+    assert lines == [
+        "| baseline: constant |  | 0.600 |  |  |  |",
+        "| baseline: flat |  |  |  |  | 0.100 |",
+    ]
 
 
 def test_told_apart_by_hand() -> None:

@@ -91,6 +91,18 @@ def test_gradients_and_batch_statistics_are_those_of_the_plain_run(backbone, dty
     assert {int(count) for count in counted} == {2}
 
 
+def test_one_graph_can_be_asked_for_gradients_more_than_once():
+    """As the log of how tasks pull does; batch norms still count one pass."""
+    network = build_network(preset(RESNET, *NODES)).train()
+    loss = network(batch())["triplets"]["disparity"].square().mean()
+    parameters = list(network.encoders.parameters())
+    first = torch.autograd.grad(loss, parameters, retain_graph=True)
+    second = torch.autograd.grad(loss, parameters)
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    buffers = network.encoders.named_buffers()
+    assert {int(b) for n, b in buffers if n.endswith("num_batches_tracked")} == {1}
+
+
 def peak_bytes(work) -> int:
     """Return the most memory that was in use at once for what `work` allocated."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:

@@ -210,3 +210,5 @@ def test_where_a_checkpoint_is_looked_for(tmp_path, monkeypatch):
     assert cp.find_checkpoint(runs / "old", runs=runs).step == 1
     with pytest.raises(DataError, match="no such checkpoint"):
         cp.find_checkpoint(tmp_path / "nowhere", runs=runs)
+    with pytest.raises(DataError, match="no checkpoint lies here; expected .* a run folder"):
+        cp.find_checkpoint(runs, runs=runs)

@@ -21,6 +21,7 @@ from unienc_core.contracts import Reporter
 from unienc_core.errors import UsageError, WiringError
 from unienc_core.presets import load_preset, preset_from_dict
 from unienc_core.training.distillation import without_teacher
+from unienc_core.workflows import prepare
 from unienc_core.workflows.inspect_runs import describe_run
 from unienc_core.workflows.runs_report import format_run
 
@@ -245,6 +246,19 @@ def test_the_verbs(place, tmp_path, monkeypatch, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["verb"] == "distill"
     assert report["run"] == "runs/student-distilled-0"
+
+
+def test_a_teacher_that_does_not_fit_shows_before_a_city_is_rendered(
+    place, tmp_path, monkeypatch, capsys
+):
+    rendered = []
+    monkeypatch.setattr(prepare, "prepare_synth_city", lambda *args, **kw: rendered.append(args))
+    monkeypatch.chdir(tmp_path)
+    words = command(place, "distill", "student", "--teacher", str(place / "teacher"))
+    words.remove(str(place / "store"))
+    assert run_cli([*words, "--set", "image_size=[64, 128]"]) == 2
+    assert "64x96, the student student of 64x128" in capsys.readouterr().err
+    assert not rendered
 
 
 # Off: chance that differs between processes (the ground's random points), batch norms of a part of

@@ -12,7 +12,7 @@ from unienc_core.errors import UsageError, WiringError
 from unienc_core.geometry.camera import K_from_fov, disparity_to_depth
 from unienc_core.losses import Objective
 from unienc_core.models.network import build_network
-from unienc_core.presets import Preset, preset_from_dict
+from unienc_core.presets import Preset, load_preset, preset_from_dict
 from unienc_core.training.distillation import check_teacher, taught_terms, without_teacher
 from unienc_core.training.module import TrainModule
 from unienc_core.training.optim import build_optimizer, parameter_groups
@@ -247,8 +247,21 @@ def test_a_teacher_that_cannot_say_it_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"distil_flow reads complete_flow_scales.*makes disp"):
         check_teacher(plain, STUDENT, Path("run"))
     larger = changed(student_dict(), image_size=[96, 320])
-    with pytest.raises(UsageError, match=r"one of these does:.* teacher-tiny"):
+    with pytest.raises(UsageError, match=r"networks of these presets do:.* teacher-tiny"):
         check_teacher(plain, larger, Path("run"))
+
+
+def test_what_would_is_said_to_one_that_does_not_tell_depth_either(tmp_path):
+    """Depth is made of what a head says; the preset that `distill` takes by default reads it."""
+    raw = with_masks(student_dict()).model_dump(mode="json")
+    raw["network"]["heads"] = {"masks": raw["network"]["heads"]["masks"]}
+    raw["terms"] = {"cls": {}}
+    raw["stages"] = [{"name": "only", "steps": 1, "terms": ["cls"]}]
+    segmenting = Teacher(save(tmp_path, preset_from_dict(raw)))
+    student = load_preset("unified-all-tiny")
+    message = r"complete_flow_scales, depth, which .* presets do: .*teacher-tiny"
+    with pytest.raises(UsageError, match=message):
+        check_teacher(segmenting, student, Path("run"))
 
 
 def test_a_preset_that_does_not_listen_is_refused(teacher):

@@ -40,8 +40,6 @@ class DistilFlow(Term):
 
     task = "distillation"
 
-    task = "distillation"
-
     def __init__(self, *, unit: Unit = "as_is") -> None:
         super().__init__()
         self.unit: Unit = unit
@@ -62,7 +60,6 @@ class DistilFlow(Term):
 class DistilMask(Term):
     """||M_teacher - M_student||_1, mean over pixels and sources, of probabilities (0..1)."""
 
-    task = "distillation"
     task = "distillation"
     requires = ("motion_logits_scales", f"{TEACHER}motion_logits_scales")
 

@@ -7,12 +7,11 @@ the second pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
@@ -63,21 +62,28 @@ class _Checkpointed(nn.Module):
             run,
             *args,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), _scratch_statistics(self)),
+            context_fn=lambda: (nullcontext(), _ScratchStatistics(self)),
             **kwargs,
         )
 
 
-@contextmanager
-def _scratch_statistics(block: nn.Module) -> Iterator[None]:
-    """Let batch norms update copies of their running statistics, which are then thrown away."""
-    norms = [norm for norm in block.modules() if isinstance(norm, _NormBase) and norm.training]
-    kept = [dict(norm._buffers) for norm in norms]
-    for norm in norms:
-        copies = {name: x.clone() for name, x in norm._buffers.items() if x is not None}
-        norm._buffers.update(copies)
-    try:
-        yield
-    finally:
-        for norm, buffers in zip(norms, kept, strict=True):
+class _ScratchStatistics:
+    """Lets batch norms update copies of their running statistics, which are then thrown away.
+
+    It can be entered as often as gradients are taken of one graph.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self._block = block
+        self._kept: list[tuple[nn.Module, dict[str, Tensor | None]]] = []
+
+    def __enter__(self) -> None:
+        norms = [m for m in self._block.modules() if isinstance(m, _NormBase) and m.training]
+        self._kept = [(norm, dict(norm._buffers)) for norm in norms]
+        for norm, buffers in self._kept:
+            copies = {name: x.clone() for name, x in buffers.items() if x is not None}
+            norm._buffers.update(copies)
+
+    def __exit__(self, *raised: object) -> None:
+        for norm, buffers in self._kept:
             norm._buffers.update(buffers)

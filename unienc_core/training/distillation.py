@@ -10,7 +10,7 @@ from unienc_core.errors import UsageError, WiringError
 from unienc_core.losses.objective import Objective
 from unienc_core.presets import Preset, StreamSpec, load_preset, preset_names
 from unienc_core.registry import factory_of
-from unienc_core.training.teacher import Teacher
+from unienc_core.training.teacher import Teacher, with_depth
 
 _SEGMENTS = frozenset({"class_logits", "semantic_logits"})
 """What is predicted of classes, whose channels follow the class table."""
@@ -66,7 +66,8 @@ def check_teacher(teacher: Teacher, preset: Preset, where: Path) -> None:
     if not taught:
         raise UsageError(
             f"--teacher {where}: no stage of preset {preset.name} has a term that listens to a "
-            "teacher (distil_flow, distil_mask); add one, or use train-student"
+            "teacher (distil_flow, distil_mask); give a --preset with one (what --init brings has "
+            "none if it was trained without a teacher), or use train-student"
         )
     for name, keys in taught.items():
         if lacking := [key for key in keys if key not in teacher.makes]:
@@ -86,13 +87,14 @@ def _which_would(keys: list[str], size: tuple[int, int]) -> str:
     fitting = [p.name for p in presets if set(keys) <= _made_by(p) and p.image_size == size]
     if not fitting:
         return f"nor does one of any shipped preset of {_size(size)}"
-    return f"one of these does: {', '.join(fitting)}"
+    return f"networks of these presets do: {', '.join(fitting)}"
 
 
 def _made_by(preset: Preset) -> set[str]:
     """What the heads of a preset say they make, without building them."""
     heads = preset.network.heads.values()
-    return {k for h in heads for k in getattr(factory_of("head", h.type), "produces", ())}
+    made = (getattr(factory_of("head", head.type), "produces", ()) for head in heads)
+    return set(with_depth(key for keys in made for key in keys))
 
 
 def _check_size(theirs: Preset, ours: Preset, where: Path) -> None:

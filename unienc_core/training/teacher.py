@@ -42,12 +42,12 @@ class Teacher:
         self.preset = checkpoint.preset
         self.digest = weights_digest(checkpoint)
         self.network = trained_network(checkpoint).to(device).eval().requires_grad_(False)
-        self.makes = _with_depth(self.network.produces)
+        self.makes = with_depth(self.network.produces)
 
     def possible(self, streams: Mapping[str, Batch]) -> dict[str, set[str]]:
         """Return what it can predict of each stream, as ``teacher/<key>``."""
         found = self.network.possible(streams)
-        return {name: {TEACHER + key for key in _with_depth(keys)} for name, keys in found.items()}
+        return {name: {TEACHER + key for key in with_depth(keys)} for name, keys in found.items()}
 
     @torch.no_grad()
     def predict(
@@ -84,7 +84,8 @@ class Teacher:
         return planner.obstacle(Route.of_batch(_stand_in(spec)), maker, maker.home)
 
 
-def _with_depth(keys: Iterable[str]) -> tuple[str, ...]:
+def with_depth(keys: Iterable[str]) -> tuple[str, ...]:
+    """Return what heads say and, where they say the disparity, the depth that is made of it."""
     keys = tuple(keys)
     return (*keys, "depth") if "disparity" in keys else keys
 
