@@ -47,6 +47,7 @@ class Parameter:
     name: str
     spelled: str
     is_flag: bool
+    is_required: bool
 
     @property
     def is_option(self) -> bool:
@@ -64,7 +65,7 @@ def verbs() -> dict[tuple[str, ...], list[Parameter]]:
             yield from walk(sub, (*path, name))
         if not inner:
             found = [
-                Parameter(p.name, spelled, bool(getattr(p, "is_flag", False)))
+                Parameter(p.name, spelled, bool(getattr(p, "is_flag", False)), p.required)
                 for p in command.params
                 for spelled in (*p.opts, *p.secondary_opts)
             ]

@@ -129,9 +129,11 @@ FITTING = {
     "split": ["train", "val=0.2"],
     "stores": ["city"],
     "stride": ["1", "2"],
+    "teacher": ["runs/a"],
     "threads": ["1"],
     "to": ["mine.yaml"],
     "train_store": ["city/train"],
+    "unit": ["1/km", "deg"],
     "weights": ["runs/a/checkpoints/step-0000002/model.safetensors"],
     "workers": ["0", "1"],
 }

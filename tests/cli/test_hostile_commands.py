@@ -6,7 +6,7 @@ from hostile_values import FITTING, HOSTILE, JUNK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-EXAMPLES = 300
+EXAMPLES = 360
 """Command lines in all, shared out evenly among the verbs."""
 
 LIGHT = {"presets", "data", "runs", "doctor"}
@@ -43,6 +43,9 @@ def command_lines(draw: st.DrawFn, verb: tuple[str, ...]) -> list[str]:
     for parameter in parameters:
         if not parameter.is_option and draw(OFTEN):
             line.append(draw(values(parameter.name, calm=calm)))
+    for parameter in parameters:
+        if parameter.is_option and parameter.is_required and draw(OFTEN):
+            line += draw(words(parameter, calm=calm))
     options = [p for p in parameters if p.is_option and p.spelled != "--dry-run"]
     for number, parameter in enumerate(draw(st.lists(st.sampled_from(options), max_size=5))):
         line += draw(words(parameter, calm=calm and number > 0))
