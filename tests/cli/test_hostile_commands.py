@@ -12,6 +12,9 @@ EXAMPLES = 360
 LIGHT = {"presets", "data", "runs", "doctor"}
 """Verbs that may do without --dry-run: whatever they are asked, it is little work."""
 
+NEEDED = {("prepare-data", "csv"): {"--fps"}}
+"""Options that a verb cannot do without, though its parser does not know."""
+
 VERBS = verbs()
 OFTEN = st.sampled_from([True, True, True, False])
 
@@ -44,7 +47,8 @@ def command_lines(draw: st.DrawFn, verb: tuple[str, ...]) -> list[str]:
         if not parameter.is_option and draw(OFTEN):
             line.append(draw(values(parameter.name, calm=calm)))
     for parameter in parameters:
-        if parameter.is_option and parameter.is_required and draw(OFTEN):
+        needed = parameter.is_option and parameter.is_required
+        if (needed or parameter.spelled in NEEDED.get(verb, ())) and draw(OFTEN):
             line += draw(words(parameter, calm=calm))
     options = [p for p in parameters if p.is_option and p.spelled != "--dry-run"]
     for number, parameter in enumerate(draw(st.lists(st.sampled_from(options), max_size=5))):
