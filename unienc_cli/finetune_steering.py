@@ -79,6 +79,15 @@ def finetune_steering(
             show_default=False,
         ),
     ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            help="Frames from one tested window to the next (default: its length, the protocol's "
+            "chunks).",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Folds done at a time.", min=1, max=MAX_WORKERS)] = 1,
     sets: Sets = None,
     out: Annotated[
@@ -127,6 +136,7 @@ def finetune_steering(
             weights=weights,
             grids=grids,
             validate_every=validate_every,
+            stride=stride,
             jobs=jobs,
             out=out,
             overrides=sets or [],

@@ -76,6 +76,7 @@ def finetune_steering(
     weights: Path | None = None,
     grids: Path | None = None,
     validate_every: int | None = None,
+    stride: int | None = None,
     jobs: int = 1,
     out: Path | None = None,
     overrides: Sequence[str] = (),
@@ -99,6 +100,7 @@ def finetune_steering(
         weights: Safetensors file that a pretrained encoder starts from.
         grids: Folder of caches, which runs with the same encoder may share; default: in `out`.
         validate_every: Steps between validations; default: a tenth of the run.
+        stride: Frames from one tested window to the next; default: its length, as in the protocol.
         jobs: Folds done at a time, each in a process of its own.
         out: Folder of the folds; default: ``runs/<preset>-<seed>``, with `init` ``-tuned-``.
         overrides: ``path.to.key=value`` changes of the preset.
@@ -127,7 +129,7 @@ def finetune_steering(
     common = {"overrides": changes, "seed": seed, "device": device, **options}
     common |= {"init": init, "weights": weights}
     every = validate_every or _usual_interval(asked.preset)
-    request = FoldRequest(preset, tuple(stores), path, tuple(folds), every, (), common)
+    request = FoldRequest(preset, tuple(stores), path, tuple(folds), every, (), stride, common)
     place = resolve_device(device)
     with resource_errors("preparing the folds"):
         network = first_network(asked.preset, seed, weights, asked.started).to(place)

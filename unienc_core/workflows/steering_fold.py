@@ -47,6 +47,7 @@ class FoldRequest:
         folds: All of them.
         every: Steps from one validation to the next.
         caches: Of each store its grids; none to train live.
+        stride: Frames from one tested window to the next; None for its length.
         options: Further arguments of `train`.
     """
 
@@ -56,6 +57,7 @@ class FoldRequest:
     folds: tuple[Fold, ...]
     every: int
     caches: tuple[GridCache, ...]
+    stride: int | None
     options: dict[str, Any]
 
     def holdout(self, number: int) -> Holdout:
@@ -82,7 +84,7 @@ def run_fold(request: FoldRequest, number: int, reporter: Reporter | None = None
         reporter: Told of progress.
 
     Returns:
-        ``{fold, step, train_mse, validation_mse, test: {steering_mse, steering_mae}, num_images,
+        ``{fold, weights, stride, step, train_mse, validation_mse, test: {steering_mse, steering_mae}, num_images,
         frames: {train, validation, test}, baselines, seconds, checkpoint}``, errors in the label's
         unit. ``train_mse`` is the mean over the steps before the validation that chose the weights,
         weights moving, as Lechner et al. have it.
@@ -104,7 +106,7 @@ def run_fold(request: FoldRequest, number: int, reporter: Reporter | None = None
     if not list_checkpoints(folder / BEST / CHECKPOINTS):
         raise IntegrityError(f"{folder}: no validation was finite; lower optimizer.lr")
     best = newest_checkpoint(folder / BEST / CHECKPOINTS, say=reporter.say)
-    result = _tested_already(folder, best)
+    result = _tested_already(folder, best, request.stride)
     if result is None:
         result = _test(request, number, best, reporter)
         result["seconds"] = trained["seconds"]
@@ -121,7 +123,7 @@ def _test(
     truth = Truth(stores, label)
     with resource_errors("testing a fold"):
         network = trained_network(best).to(resolve_device(request.options["device"])).eval()
-        dataset = windows(best.preset, stores, fold.test, request.caches)
+        dataset = windows(best.preset, stores, fold.test, request.caches, request.stride)
         made = predict(network, dataset, label, drive_places(stores), reporter.progress)
     write_predictions(request.folder(number) / PREDICTIONS, made, truth)
     known = truth.within(fold.train)
@@ -129,6 +131,7 @@ def _test(
     return {
         "fold": number,
         "weights": weights_digest(best),
+        "stride": request.stride,
         "step": best.step,
         "train_mse": best.state["train"],
         "validation_mse": best.state["validation"],
@@ -157,11 +160,12 @@ def write_predictions(path: Path, made: Predicted, truth: Truth) -> None:
     write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 
-def _tested_already(folder: Path, best: Checkpoint) -> dict[str, Any] | None:
-    """Return what an earlier test of the same weights found."""
+def _tested_already(folder: Path, best: Checkpoint, stride: int | None) -> dict[str, Any] | None:
+    """Return what an earlier test of the same weights on the same windows found."""
     try:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        return result if result["weights"] == weights_digest(best) else None
+        same = (result["weights"], result["stride"]) == (weights_digest(best), stride)
+        return result if same else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
