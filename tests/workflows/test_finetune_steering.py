@@ -9,17 +9,20 @@ import pytest
 import torch
 from sequence_toys import FRAMES, steering_preset, write_drives
 
-from unienc_core.checkpoint import load_checkpoint
+from unienc_core.checkpoint import load_checkpoint, save_checkpoint
 from unienc_core.contracts import Reporter
 from unienc_core.data.folds import block_folds, takes_of
 from unienc_core.data.store import Store
 from unienc_core.errors import DataError, UsageError
-from unienc_core.presets import dump_preset
+from unienc_core.models.network import build_network
+from unienc_core.presets import dump_preset, load_preset
 from unienc_core.workflows.finetune_steering import Folding, finetune_steering
 from unienc_core.workflows.prepare import prepare_synth_city
 from unienc_core.workflows.steering_scoring import windows
 from unienc_core.workflows.training_data import TrainingData
 from unienc_core.workflows.training_module import first_network
+from unienc_core.workflows.training_request import open_request
+from unienc_core.workflows.training_verbs import FINETUNE_STEERING
 
 STEPS = 40
 
@@ -221,3 +224,24 @@ def test_a_fold_that_is_none_is_refused(city, preset, tmp_path):
         go(preset, [city], tmp_path / "run", folding=Folding(2, only=2))
     with pytest.raises(UsageError, match="6"):
         go(preset, [city], tmp_path / "run", folding=Folding(7, by="recordings"))
+
+
+def test_the_verbs_preset_goes_on_top_of_any_encoder(tmp_path):
+    """Encoder and image size are those of the checkpoint, all else that of the verb's preset."""
+    changes = ["image_size=[64, 128]", "network.encoders.main.options.model_args.stem_width=8"]
+    student = load_preset("unified-tiny", changes)
+    network = build_network(student, seed=5)
+    saved = save_checkpoint(
+        tmp_path, preset=student, model=network.state_dict(), optimizer={}, state={"step": 1}
+    )
+    asked = open_request(FINETUNE_STEERING, None, ["optimizer.lr=0.5"], init=saved)
+    usual = load_preset(FINETUNE_STEERING.preset)
+    assert asked.preset.image_size == (64, 128)
+    assert asked.preset.network.encoders == student.network.encoders
+    assert asked.preset.network.heads == usual.network.heads
+    assert (asked.preset.streams, asked.preset.stages) == (usual.streams, usual.stages)
+    assert asked.preset.optimizer.lr == 0.5
+    began = first_network(asked.preset, 0, started=asked.started).encoders.state_dict()
+    assert all(torch.equal(began[k], v) for k, v in network.encoders.state_dict().items())
+    named = open_request(FINETUNE_STEERING, FINETUNE_STEERING.preset, init=saved)
+    assert named.preset == usual
