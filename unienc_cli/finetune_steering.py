@@ -88,7 +88,6 @@ def finetune_steering(
             show_default=False,
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Folds done at a time.", min=1, max=MAX_WORKERS)] = 1,
     sets: Sets = None,
     out: Annotated[
         Path | None,
@@ -137,7 +136,6 @@ def finetune_steering(
             grids=grids,
             validate_every=validate_every,
             stride=stride,
-            jobs=jobs,
             out=out,
             overrides=sets or [],
             seed=seed,

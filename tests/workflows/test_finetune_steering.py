@@ -157,13 +157,6 @@ def test_one_fold_at_a_time_is_the_same(city, preset, whole, tmp_path):
     assert outcome(tmp_path / "run") == outcome(whole[0])
 
 
-@pytest.mark.slow
-def test_folds_spread_over_processes_are_the_same(city, preset, whole, tmp_path):
-    report = go(preset, [city], tmp_path / "run", jobs=2)
-    assert outcome(tmp_path / "run") == outcome(whole[0])
-    assert report["metrics"] == whole[1]["metrics"]
-
-
 def test_an_encoder_that_learns_is_trained_live(city, preset, tmp_path):
     changes = ["stages.0.steps=10", 'stages.0.trains=["*"]']
     once = {"folding": Folding(2, only=0), "overrides": changes}

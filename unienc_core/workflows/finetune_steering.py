@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unienc_core.contracts import Progress, Reporter
+from unienc_core.contracts import Reporter
 from unienc_core.data.folds import Fold, block_folds, recording_folds, takes_of
 from unienc_core.data.grid_cache import GridCache
 from unienc_core.data.labels import measured
 from unienc_core.data.steering import CURVATURE, kind_of, steering_keys
 from unienc_core.data.store import Store
-from unienc_core.data.worker_pool import make_pool
 from unienc_core.device import resolve_device, resource_errors
 from unienc_core.errors import UsageError, nearest
 from unienc_core.files import check_writable, write_atomic
@@ -77,7 +76,6 @@ def finetune_steering(
     grids: Path | None = None,
     validate_every: int | None = None,
     stride: int | None = None,
-    jobs: int = 1,
     out: Path | None = None,
     overrides: Sequence[str] = (),
     seed: int = 0,
@@ -101,7 +99,6 @@ def finetune_steering(
         grids: Folder of caches, which runs with the same encoder may share; default: in `out`.
         validate_every: Steps between validations; default: a tenth of the run.
         stride: Frames from one tested window to the next; default: its length, as in the protocol.
-        jobs: Folds done at a time, each in a process of its own.
         out: Folder of the folds; default: ``runs/<preset>-<seed>``, with `init` ``-tuned-``.
         overrides: ``path.to.key=value`` changes of the preset.
         seed: Decides weights, order and all other chance; the same in all folds.
@@ -143,7 +140,7 @@ def finetune_steering(
             caches = [_cache(s, network, asked.preset, root, reporter) for s in opened]
             request = FoldRequest(**{**vars(request), "caches": tuple(caches)})
     del network
-    results = _run(request, chosen, jobs, reporter)
+    results = [run_fold(request, number, reporter) for number in chosen]
     report = make_report(asked.preset, truth, results, opened, seed, len(folds), by)
     report |= {"run": str(path), "grids": bool(request.caches)}
     write_atomic(path / RESULT, json.dumps(report, indent=1).encode() + b"\n")
@@ -258,18 +255,3 @@ def _try(
         **request.options,
     )
     return {**tried, "folds": len(request.folds), "cache_bytes": size}
-
-
-def _run(
-    request: FoldRequest, numbers: Sequence[int], jobs: int, reporter: Reporter
-) -> list[dict[str, Any]]:
-    """Run folds, here or in processes of their own, and return what came out, in order."""
-    if min(jobs, len(numbers)) <= 1:
-        return [run_fold(request, number, reporter) for number in numbers]
-    found: dict[int, dict[str, Any]] = {}
-    with make_pool(min(jobs, len(numbers))) as pool:
-        tasks = [(request, number) for number in numbers]
-        for place, result in pool.map(run_fold, tasks):
-            found[place] = result
-            reporter.progress(Progress("folds", len(found), len(numbers), "fold"))
-    return [found[place] for place in sorted(found)]

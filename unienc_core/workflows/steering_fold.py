@@ -84,8 +84,9 @@ def run_fold(request: FoldRequest, number: int, reporter: Reporter | None = None
         reporter: Told of progress.
 
     Returns:
-        ``{fold, weights, stride, step, train_mse, validation_mse, test: {steering_mse, steering_mae}, num_images,
-        frames: {train, validation, test}, baselines, seconds, checkpoint}``, errors in the label's
+        ``{fold, weights, stride, step, train_mse, validation_mse, test: {steering_mse,
+        steering_mae}, num_images, frames: {train, validation, test}, baselines, seconds,
+        checkpoint}``, errors in the label's
         unit. ``train_mse`` is the mean over the steps before the validation that chose the weights,
         weights moving, as Lechner et al. have it.
 
