@@ -19,7 +19,9 @@ from unienc_cli import (
     doctor,
     eval_motion,
     eval_seg,
+    eval_steering,
     evaluate,
+    finetune_steering,
     import_weights,
     infer,
     prepare,
@@ -62,9 +64,11 @@ prepare.app.command("mit-driving")(prepare_steering.mit_driving)
 app.command("train-teacher")(train.train_teacher)
 app.command("train-student")(train.train_student)
 app.command("distill")(train.distill)
+app.command("finetune-steering")(finetune_steering.finetune_steering)
 app.command("eval-depth")(evaluate.eval_depth)
 app.command("eval-seg")(eval_seg.eval_seg)
 app.command("eval-motion")(eval_motion.eval_motion)
+app.command("eval-steering")(eval_steering.eval_steering)
 app.command("infer-video")(infer.infer_video)
 app.command("import-weights")(import_weights.import_weights)
 app.add_typer(presets.app, name="presets")

@@ -201,7 +201,12 @@ def set_aside(folder: Path, after: int) -> list[str]:
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints."""
-    for path in list_checkpoints(folder)[:-keep]:
+    remove_checkpoints(list_checkpoints(folder)[:-keep])
+
+
+def remove_checkpoints(paths: Sequence[Path]) -> None:
+    """Delete checkpoints, each at once for who reads beside."""
+    for path in paths:
         # Renamed first: a checkpoint that is half deleted must not look like one.
         doomed = path.with_name(f"{_TEMPORARY}{path.name}")
         path.rename(doomed)

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The page's sizes are for people; a test asks the same for less.
 SMALLER = {"24x25": "2x4", "8x10": "1x3", "1x75": "1x4", "96x320": "64x96"}
 SMALLER["0:10"] = "0"
+SMALLER |= {"60x40": "4x24", "8x40": "1x24", "10": "2"}  # windows of sixteen frames, in two folds
 SMALLER |= {"768x2048": "24x64", "192x640": "32x96", "1/8": "1/2"}
 SMALLER["camera_height=store"] = "factor=9"  # after two steps a network shows no ground
 SHORTER = ["--set", "image_size=[64, 96]", "--workers", "0"]
@@ -101,7 +102,7 @@ def test_the_page_shows_every_verb() -> None:
     shown = {words[1] for words in commands()}
     verbs = {"prepare-data", "train-student", "eval-depth", "infer-video", "presets", "data"}
     verbs |= {"runs", "doctor", "eval-seg", "eval-motion", "import-weights"}
-    verbs |= {"train-teacher", "distill"}
+    verbs |= {"train-teacher", "distill", "finetune-steering", "eval-steering"}
     assert shown == verbs
 
 

@@ -17,6 +17,8 @@ def batch_of(kind: str, size: tuple[int, int]) -> dict:
             "source_offsets": torch.tensor([[-1, 1], [-1, 1]]),
             "K": K,
         }
+    if kind == "sequences":
+        return {"sequence_images": torch.rand(2, 16, 3, *size)}
     return {
         "image": torch.rand(2, 3, *size),
         "K": K,
@@ -80,6 +82,26 @@ def test_the_full_size_networks_are_as_large_as_published(name, sizes):
     network.drop_training_parts()
     counts = network.parameter_counts()
     assert {node: round(count / 1e6, 2) for node, count in counts.items()} == sizes
+
+
+def test_table_iv_differs_in_the_encoder_alone():
+    frozen, unfrozen, imagenet = (
+        load_preset(f"steering-{name}") for name in ("frozen", "unfrozen", "imagenet")
+    )
+    for other in (unfrozen, imagenet):
+        for part in ("image_size", "streams", "terms", "optimizer"):
+            assert getattr(frozen, part) == getattr(other, part)
+        assert frozen.network.heads == other.network.heads
+    assert frozen.network == unfrozen.network
+    assert frozen.stages == imagenet.stages
+    assert unfrozen.stages[0].trains == ("*",)
+    pretrained = [p.network.encoders["main"].options.pop("pretrained") for p in (frozen, imagenet)]
+    assert pretrained == [False, True]
+    assert frozen.network == imagenet.network
+    unified = load_preset("unified-cityscapes").network.encoders["main"].options
+    assert {k: v for k, v in unified.items() if k != "pretrained"} == (
+        frozen.network.encoders["main"].options
+    )
 
 
 def test_teacher_and_student_differ_in_nothing_but_encoders_and_who_reads_them():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from labels_toys import write_labelled_store
+from sequence_toys import write_drives
 from tiny_store import write_tiny_store
 
 from unienc_core.checkpoint import list_checkpoints, load_checkpoint, load_tensors
@@ -27,10 +28,16 @@ def labelled(tmp_path_factory):
     return write_labelled_store(tmp_path_factory.mktemp("presets") / "labelled")
 
 
+@pytest.fixture(scope="module")
+def drives(tmp_path_factory):
+    """Sequences for every preset that trains on them."""
+    return write_drives(tmp_path_factory.mktemp("presets") / "drives", (17,)).path
+
+
 @pytest.mark.parametrize("name", preset_names())
-def test_every_stage_is_trained_and_saved(name, store, labelled, smaller, tmp_path):
+def test_every_stage_is_trained_and_saved(name, store, labelled, drives, smaller, tmp_path):
     stages = len(load_preset(name).stages)
-    by_kind = {"triplets": store, "labels": labelled}
+    by_kind = {"triplets": store, "labels": labelled, "sequences": drives}
     stores = [by_kind[stream.kind] for stream in load_preset(name).streams.values()]
     overrides = [*smaller(name), *(f"stages.{i}.steps=1" for i in range(stages))]
     verb = next(verb for verb in VERBS if verb.kind == load_preset(name).kind)

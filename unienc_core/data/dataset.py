@@ -45,7 +45,7 @@ class TripletDataset(StreamDataset):
             ``*_aug`` when the stream jitters, the labels asked for, and ``valid_<label>`` for
             labels that only some of the stores have.
         """
-        store, drive, target = self._find(self._index(step, slot))
+        store, drive, target = self.find(self._index(step, slot))
         augmentation = self._augmentation(step, slot)
         wanted = self._keys & store.keys.keys()
         frame = store.frame(drive, target, wanted)

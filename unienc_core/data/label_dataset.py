@@ -43,7 +43,7 @@ class LabelDataset(StreamDataset):
             and the labels asked for: those of the frame, `task` (its place in `TASKS`),
             `target_masks` `N H W` bool and `target_classes` `N` training ids, ascending.
         """
-        store, drive, number = self._find(self._index(step, slot))
+        store, drive, number = self.find(self._index(step, slot))
         augmentation = self._augmentation(step, slot)
         stored = store.frame(drive, number, self._keys)
         frame = self._placed(store, drive, stored, augmentation)

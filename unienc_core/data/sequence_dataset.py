@@ -78,7 +78,7 @@ class SequenceDataset(StreamDataset):
             jitters, or ``sequence_grids/<pyramid>`` `N C h w` float16 from a cache; and the labels
             asked for, `N` each, NaN where unknown.
         """
-        store, drive, last = self._find(self._index(step, slot))
+        store, drive, last = self.find(self._index(step, slot))
         first = last + 1 - self.stream.frames
         augmentation = self._augmentation(step, slot)
         if store.path in self._caches:

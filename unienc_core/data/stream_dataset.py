@@ -124,7 +124,7 @@ class StreamDataset(ABC, Dataset[Item | UniencError]):
 
     def item_name(self, index: int) -> str:
         """Name an item of all in their stored order."""
-        store, drive, frame = self._find(index)
+        store, drive, frame = self.find(index)
         return f"{store.path}/{store.drives[drive].name} frame {frame}"
 
     @abstractmethod
@@ -142,7 +142,8 @@ class StreamDataset(ABC, Dataset[Item | UniencError]):
         draws = uniforms(self.seed, self.name, step, slot, NUM_DRAWS)
         return draw_augmentation(self.stream.augment, draws)
 
-    def _find(self, index: int) -> Place:
+    def find(self, index: int) -> Place:
+        """Return where an item of all in their stored order lies; of a sequence the last frame."""
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of stream '{self.name}', which has {len(self)}")
         which = bisect_right(self._ends, index)

@@ -6,6 +6,7 @@ prediction that cannot be made; neither is scored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,3 +69,37 @@ def persistence_after(labels: np.ndarray, times: np.ndarray, seconds: float) -> 
     # Half a millisecond for clocks that are rounded: 0.5 s before 1.0 s is the frame at 0.5 s.
     place = np.searchsorted(times, times - seconds + 5e-4, side="right") - 1
     return np.where(place >= 0, np.asarray(labels, np.float64)[place], np.nan)
+
+
+def fold_statistics(values: Sequence[float]) -> dict[str, float | None]:
+    """Return what a table says of one figure over folds.
+
+    Args:
+        values: One of each fold, at least one.
+
+    Returns:
+        ``mean``, ``std`` (over n, ddof=0), ``std1`` (over n - 1; None of one fold), ``median``.
+    """
+    found = np.asarray(values, np.float64)
+    return {
+        "mean": float(found.mean()),
+        "std": float(found.std()),
+        "std1": float(found.std(ddof=1)) if found.size > 1 else None,
+        "median": float(np.median(found)),
+    }
+
+
+def sign_test(differences: Sequence[float]) -> dict[str, float | int]:
+    """Return in how many pairs the first is smaller, and how likely chance does as well.
+
+    Args:
+        differences: First less second of each pair; ties count nothing.
+
+    Returns:
+        ``lower``, ``higher`` and ``p``, two-sided: of so lopsided a division by a fair coin.
+    """
+    lower = sum(d < 0 for d in differences)
+    higher = sum(d > 0 for d in differences)
+    n = lower + higher
+    tail = sum(math.comb(n, k) for k in range(max(lower, higher), n + 1)) / 2**n
+    return {"lower": lower, "higher": higher, "p": min(1.0, 2 * tail)}

@@ -17,6 +17,7 @@ from unienc_core.files import check_writable, write_atomic
 from unienc_core.presets import dump_preset, preset_from_dict
 from unienc_core.training.lock import LOCK, folder_lock
 from unienc_core.training.run_record import (
+    BEST,
     CHECKPOINTS,
     COMMAND,
     CURVES,
@@ -25,6 +26,7 @@ from unienc_core.training.run_record import (
     PRESET,
     RUN,
     TENSORBOARD,
+    VALIDATION,
     RunIdentity,
     read_record,
 )
@@ -41,6 +43,16 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of its checkpoints."""
         return self.path / CHECKPOINTS
+
+    @property
+    def best(self) -> Path:
+        """Folder of its best weights by validation, laid out as a run folder."""
+        return self.path / BEST
+
+    @property
+    def validation(self) -> Path:
+        """The log of its validations."""
+        return self.path / VALIDATION
 
     @property
     def metrics(self) -> Path:
@@ -195,6 +207,7 @@ def _write_once(
 
 def _clean(path: Path, say: Say) -> None:
     removed = remove_unfinished(path / CHECKPOINTS)
+    removed += remove_unfinished(path / BEST / CHECKPOINTS)
     if removed:
         say(
             f"removed {len(removed)} unfinished checkpoint(s) of a killed run: {', '.join(removed)}"
@@ -210,9 +223,9 @@ def _start_over(path: Path, say: Say) -> None:
     count = len(list_checkpoints(path / CHECKPOINTS))
     if count:
         say(f"starting over: deleting the run in {path} with its {count} checkpoint(s)")
-    for name in (CHECKPOINTS, TENSORBOARD):
+    for name in (CHECKPOINTS, TENSORBOARD, BEST):
         shutil.rmtree(path / name, ignore_errors=True)
-    for name in (METRICS, CURVES, PRESET, COMMAND, ENVIRONMENT, RUN):  # the record last
+    for name in (METRICS, VALIDATION, CURVES, PRESET, COMMAND, ENVIRONMENT, RUN):  # the record last
         (path / name).unlink(missing_ok=True)
 
 

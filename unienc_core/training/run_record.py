@@ -14,6 +14,7 @@ from unienc_core.training.history import plain
 RUN, PRESET, COMMAND, ENVIRONMENT = "run.json", "preset.yaml", "command.txt", "environment.json"
 METRICS, CURVES, CHECKPOINTS = "metrics.jsonl", "curves.png", "checkpoints"
 TENSORBOARD = "tensorboard"
+BEST, VALIDATION = "best", "validation.jsonl"
 
 _RECORD = {
     "name": str,
@@ -39,6 +40,7 @@ class RunIdentity:
         init: SHA-256 of the weights of the checkpoint that it started from, if one was given.
         first_stage: The stage that these weights enter, if not the first.
         teacher: SHA-256 of the weights of the teacher, if there is one.
+        holdout: SHA-256 of what is trained on and what weights are chosen by, if that is not all.
     """
 
     preset: Preset
@@ -48,6 +50,7 @@ class RunIdentity:
     init: str | None = None
     first_stage: str | None = None
     teacher: str | None = None
+    holdout: str | None = None
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
@@ -59,6 +62,7 @@ class RunIdentity:
             "init": self.init,
             "first_stage": self.first_stage,
             "teacher": self.teacher,
+            "holdout": self.holdout,
         }
 
 

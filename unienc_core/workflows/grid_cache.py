@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from unienc_core.data.store import Store
 from unienc_core.data.store_writer import StoreWriter
 from unienc_core.data.transforms import to_image_tensor
 from unienc_core.errors import StoreError, WiringError
+from unienc_core.models.modes import evaluating
 from unienc_core.models.network import Network
 from unienc_core.models.pooling import grid_of, join_grid, pool_to_grid
 from unienc_core.models.wiring import WiredNode
@@ -125,7 +125,7 @@ class _Grids:
         """Return the grids of some frames, `N C h w` float16."""
         images = frames_as_seen(self.store, drive, frames, self.key.image_size)
         device = next(self.network.parameters()).device
-        with _evaluating(self.network), torch.inference_mode():
+        with evaluating(self.network), torch.inference_mode():
             made = self.network.encode(to_image_tensor(images).to(device))[self.key.pyramid]
             return join_grid(pool_to_grid(made)).cpu().numpy()
 
@@ -173,15 +173,3 @@ def _nodes_before(network: Network, node: WiredNode) -> list[WiredNode]:
             reads = other.reads if other.family != "encoder" else ()
             wanted.update(network.wiring.pyramid_of[read].path for read in reads)
     return found
-
-
-@contextmanager
-def _evaluating(network: Network) -> Iterator[None]:
-    """Run in evaluation mode, and leave every module in the mode it was in."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from unienc_core.contracts import Batch
 from unienc_core.data.dataset import TripletDataset
 from unienc_core.inference.overlays import DepthRange, depth_to_colour, draw_header, draw_legend
 from unienc_core.losses.photometric import PhotometricReference
+from unienc_core.models.modes import evaluating
 from unienc_core.presets import Preset
 from unienc_core.training.module import TrainModule
 from unienc_core.training.stages import locate
@@ -72,7 +72,7 @@ class Panels:
         placed = to_device(batch, next(network.parameters()).device)
         recipes = made_from(stage.warp)
         wanted = {key for made in _SHOWN for key in recipes[made]} & set(network.produces)
-        with torch.no_grad(), _evaluating(network):
+        with torch.no_grad(), evaluating(network):
             predictions = network({"panel": placed}, sorted(wanted))["panel"]
             values = synthesise(
                 {**placed, **predictions},
@@ -103,18 +103,6 @@ class Panels:
         batch = default_collate([stored.item(0, index) for index in chosen])
         names = [stream.item_name(index) for index in chosen]
         return ["/".join(name.split("/")[-2:]) for name in names], batch
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into `eval` mode; each module gets its own mode back."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _tiles(values: Mapping[str, Any]) -> dict[str, Tensor]:

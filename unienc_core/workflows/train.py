@@ -14,23 +14,22 @@ from unienc_core.contracts import Reporter
 from unienc_core.device import resource_errors
 from unienc_core.errors import DataError, IntegrityError, UsageError
 from unienc_core.files import sha256_file
-from unienc_core.losses.objective import Objective
-from unienc_core.models.network import build_network
 from unienc_core.presets import Preset
 from unienc_core.training.distributed import World, shared_run_folder
 from unienc_core.training.environment import environment_record
-from unienc_core.training.initial import has_all_encoders, start_from, weights_digest
-from unienc_core.training.module import TrainModule
+from unienc_core.training.initial import weights_digest
 from unienc_core.training.run_dir import RunIdentity, check_run_folder
 from unienc_core.training.run_record import CHECKPOINTS
-from unienc_core.training.stages import check_stages, locate, part_of
-from unienc_core.training.teacher import Teacher
+from unienc_core.training.stages import locate, part_of
 from unienc_core.training.trainer import Trainer, resume_point
+from unienc_core.training.validation import Holdout
 from unienc_core.workflows.curves import draw_curves
 from unienc_core.workflows.panels import Panels
+from unienc_core.workflows.steering_scoring import validating
 from unienc_core.workflows.tracking import check_tracker, tracking
 from unienc_core.workflows.train_report import format_report, make_report
 from unienc_core.workflows.training_data import TrainingData, spare_workers
+from unienc_core.workflows.training_module import build_module
 from unienc_core.workflows.training_request import open_request, open_teacher
 from unienc_core.workflows.training_verbs import TRAIN_STUDENT, TrainingVerb
 from unienc_core.workflows.trial import try_stages
@@ -62,6 +61,7 @@ def train(
     reporter: Reporter | None = None,
     checkpoint_every: int | None = None,
     world: World | None = None,
+    holdout: Holdout | None = None,
 ) -> dict[str, Any]:
     """Train a preset on stores into a run folder; the same call again resumes it, bit for bit.
 
@@ -99,6 +99,8 @@ def train(
         reporter: Told of progress and of what people should know.
         checkpoint_every: Steps between checkpoints; default: depends on the length of the run.
         world: The processes that share each batch; default: this one only.
+        holdout: What sequences to train on and to choose weights by: then the best ones by
+            validation are kept in ``best`` of the run folder. Default: train on all, keep the last.
 
     Returns:
         The run's report, JSON-able; see `format_report`.
@@ -135,7 +137,16 @@ def train(
         taught_by = open_teacher(request, teacher, place, reporter)
         spare = spare_workers(place, world.local_size) if workers is None else workers
         pinned = place.type == "cuda"
-        data = TrainingData(preset, stores, seed, spare, world=world, pin_memory=pinned)
+        data = TrainingData(
+            preset,
+            stores,
+            seed,
+            spare,
+            world=world,
+            pin_memory=pinned,
+            spans=holdout and holdout.train,
+            caches=holdout.caches if holdout else (),
+        )
         for line in data.summary():
             reporter.say(line)
         identity = RunIdentity(
@@ -145,6 +156,7 @@ def train(
             _digest(weights),
             *_beginning(preset, started, part),
             teacher=taught_by.digest if taught_by else None,
+            holdout=holdout and holdout.digest,
         )
         world.require_same(json.dumps([identity.record(), stages]), "a preset, seed or data")
         path = out or Path("runs") / f"{request.folder_name}-{seed}"
@@ -153,7 +165,8 @@ def train(
         if dry_run:
             if world.lead:
                 check_run_folder(path, identity, fresh=fresh)
-            module = _build(preset, seed, weights, started, None, taught_by, reporter).to(place)
+            module = build_module(preset, seed, weights, started, None, taught_by, reporter)
+            module.to(place)
             tried = try_stages(
                 module,
                 preset,
@@ -181,7 +194,8 @@ def train(
             resume = resume_point(folder, reporter.say, world)
             if stages and resume is not None and resume.step >= part.stop:
                 reporter.say(f"{path} has these stages already: {stages}")
-            module = _build(preset, seed, weights, started, resume, taught_by, reporter).to(place)
+            module = build_module(preset, seed, weights, started, resume, taught_by, reporter)
+            module.to(place)
             left_out = part.start if started else 0
             trainer = Trainer(
                 module,
@@ -192,16 +206,19 @@ def train(
                 resume=resume,
                 reporter=reporter,
                 describe=data.describe,
-                facts={"K": data.K.tolist(), **request.facts},
+                facts={**data.facts, **request.facts},
                 checkpoint_every=checkpoint_every,
                 world=world,
                 task_gradients=task_gradients,
                 part=range(left_out, part.stop),
             )
             tracker = track if world.lead else None
+            chooses = holdout if world.lead else None
+            validate = validating(chooses, module, preset, data, trainer, folder, reporter.say)
             with tracking(tracker, trainer.logbook, folder, Panels(module, preset, data)) as watch:
                 for step in trainer.steps():
                     watch(step)
+                    validate(step)
             if trainer.logbook.counters.loss is None:
                 raise IntegrityError(f"{path}: no step had a finite loss and gradient")
             report = make_report(trainer.logbook, preset, seed, environment["device"], left_out)
@@ -234,30 +251,6 @@ def _check_reached(path: Path, part: range, fresh: bool) -> None:
             f"{path}: has {done} steps, these stages begin after step {part.start}; train the ones "
             "before them first, or give by --init the weights that they start from"
         )
-
-
-def _build(
-    preset: Preset,
-    seed: int,
-    weights: Path | None,
-    started: Checkpoint | None,
-    resume: Checkpoint | None,
-    teacher: Teacher | None,
-    reporter: Reporter,
-) -> TrainModule:
-    """Build network and objective; the weights to resume from are loaded by the trainer."""
-    covered = resume is not None or (started is not None and has_all_encoders(started, preset))
-    network = build_network(
-        preset, load_pretrained=not covered, weights=weights, say=reporter.say, seed=seed
-    )
-    if started is not None and resume is None:
-        start_from(network, started, reporter.say)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        objective = Objective(preset)
-    check_stages(network, objective, preset)
-    network.compile_nodes(preset)
-    return TrainModule(network, objective, preset, teacher)
 
 
 def _digest(weights: Path | None) -> str | None:

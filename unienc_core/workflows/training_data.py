@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from unienc_core.contracts import Batch
 from unienc_core.data.dataset import TripletDataset
+from unienc_core.data.folds import Span
+from unienc_core.data.grid_cache import GridCache
 from unienc_core.data.label_dataset import LabelDataset
 from unienc_core.data.loader import StepLoader
 from unienc_core.data.sequence_dataset import SequenceDataset
@@ -36,10 +39,15 @@ class TrainingData:
         workers: Processes that load, shared out among the streams.
         world: The processes that share each batch.
         pin_memory: Keep batches where a CUDA device fetches them fastest.
+        spans: The frames that sequences are taken from, drives counted through all stores in order;
+            None for all.
+        caches: Of each store the grids of its frames, which then stand for those of sequences.
 
     Attributes:
+        stores: All of them, opened.
         digests: SHA-256 of each store's manifest.
-        K: Mean intrinsics of all drives that a stream uses, `3 3`, at the preset's image size.
+        K: Mean intrinsics of all drives that a stream uses, `3 3`, at the preset's image size; None
+            where no store knows them.
         datasets: The stream of each name.
 
     Raises:
@@ -56,13 +64,20 @@ class TrainingData:
         *,
         world: World | None = None,
         pin_memory: bool = False,
+        spans: Sequence[Span] | None = None,
+        caches: Sequence[GridCache] = (),
     ) -> None:
         if not stores:
             raise DataError("no store to train on; make one with 'unienc prepare-data'")
         opened = [Store(resolve_store(path, "train")) for path in stores]
+        self.stores = opened
         self.digests = tuple(store.digest for store in opened)
         self._end = preset.total_steps * preset.optimizer.accumulate
-        self.datasets = {name: _dataset(preset, name, opened, seed) for name in preset.streams}
+        parts = {SequenceDataset.kind: {"spans": spans, "caches": caches}}
+        self.datasets = {
+            name: _dataset(preset, name, opened, seed, **parts.get(stream.kind, {}))
+            for name, stream in preset.streams.items()
+        }
         self._unused = [s for s in opened if not any(s in d.stores for d in self.datasets.values())]
         used = [store for store in opened if store not in self._unused]
         self.K = _mean_intrinsics(used, preset.image_size)
@@ -77,6 +92,11 @@ class TrainingData:
             )
             for name, dataset in self.datasets.items()
         }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the checkpoints of the run record of it."""
+        return {} if self.K is None else {"K": self.K.tolist()}
 
     def draws(self, start: int) -> Iterator[dict[str, Batch]]:
         """Yield the draws of all streams from number `start` on."""
@@ -103,19 +123,24 @@ class TrainingData:
         return [*lines, *(f"{store.path}: no stream uses this store" for store in self._unused)]
 
 
-def _dataset(preset: Preset, name: str, stores: Sequence[Store], seed: int) -> StreamDataset:
+def _dataset(
+    preset: Preset, name: str, stores: Sequence[Store], seed: int, **part: Any
+) -> StreamDataset:
     spec = preset.streams[name]
     make = DATASETS[spec.kind]
-    return make(stores, spec, preset.image_size, seed=seed, name=name, classes=preset.classes)
+    return make(
+        stores, spec, preset.image_size, seed=seed, name=name, classes=preset.classes, **part
+    )
 
 
-def _mean_intrinsics(stores: Sequence[Store], image_size: tuple[int, int]) -> np.ndarray:
+def _mean_intrinsics(stores: Sequence[Store], image_size: tuple[int, int]) -> np.ndarray | None:
     matrices = [
         resize_K(torch.from_numpy(store.column(i, "K")), drive.image_size, image_size).mean(0)
         for store in stores
+        if "K" in store.keys
         for i, drive in enumerate(store.drives)
     ]
-    return torch.stack(matrices).mean(0).numpy()
+    return torch.stack(matrices).mean(0).numpy() if matrices else None
 
 
 def spare_workers(device: torch.device, processes: int = 1) -> int:

@@ -61,7 +61,7 @@ def open_request(
     Args:
         verb: The verb, which demands a kind of preset and has a default.
         preset_name_or_path: A shipped preset's name or a YAML file; None for that of `init`, or
-            that of the verb.
+            that of the verb; see `_choose_preset`.
         overrides: ``path.to.key=value`` changes of the preset.
         weights: File that an encoder starts from.
         init: Checkpoint or run folder that the network starts from.
@@ -80,11 +80,7 @@ def open_request(
         raise UsageError("--init starts the whole network, --weights its encoder: give one of them")
     started = None if init is None else load_checkpoint(init, reporter.say)
     taught = None if teacher is None else load_checkpoint(teacher, reporter.say)
-    if preset_name_or_path is None and started is not None:
-        raw = started.preset.model_dump(mode="json")
-        preset = preset_from_dict(raw, str(started.path), overrides)
-    else:
-        preset = load_preset(preset_name_or_path or verb.preset, overrides)
+    preset = _choose_preset(verb, preset_name_or_path, overrides, started)
     _check_kind(verb, preset)
     if taught is None:
         preset = _alone(preset, reporter)
@@ -114,6 +110,27 @@ def open_teacher(
     steps = f"after {checkpoint.step} of {checkpoint.preset.total_steps} steps"
     reporter.say(f"teacher: {checkpoint.path} ({checkpoint.preset.name}, {steps})")
     return teacher
+
+
+def _choose_preset(
+    verb: TrainingVerb, name: str | None, overrides: Sequence[str], started: Checkpoint | None
+) -> Preset:
+    """Return the preset that was named, else that of the checkpoint, else that of the verb.
+
+    A steering head goes on top of another system: then the preset of the verb takes over the
+    encoder and the image size of the checkpoint.
+    """
+    if name is not None or started is None:
+        return load_preset(name or verb.preset, overrides)
+    raw = started.preset.model_dump(mode="json")
+    if verb.kind == "steering" != started.preset.kind:
+        usual = load_preset(verb.preset).model_dump(mode="json")
+        encoders = {
+            n: raw["network"]["encoders"].get(n, e) for n, e in usual["network"]["encoders"].items()
+        }
+        network = {**usual["network"], "encoders": encoders}
+        raw = {**usual, "image_size": raw["image_size"], "network": network}
+    return preset_from_dict(raw, str(started.path), overrides)
 
 
 def _check_kind(verb: TrainingVerb, preset: Preset) -> None:

@@ -32,8 +32,9 @@ class TrainingVerb:
 TRAIN_STUDENT = TrainingVerb("train-student", "student", "unified-tiny")
 TRAIN_TEACHER = TrainingVerb("train-teacher", "teacher", "teacher-tiny")
 DISTILL = TrainingVerb("distill", "student", "unified-all-tiny", has_teacher=True)
+FINETUNE_STEERING = TrainingVerb("finetune-steering", "steering", "steering-tiny")
 
-VERBS = (TRAIN_TEACHER, TRAIN_STUDENT, DISTILL)
+VERBS = (TRAIN_TEACHER, TRAIN_STUDENT, DISTILL, FINETUNE_STEERING)
 
 
 def verbs_for(kind: Kind) -> list[str]:
