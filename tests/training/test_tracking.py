@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from tiny_store import write_tiny_store
-from torch import nn
 from training_runs import Crash, smallest
 
 from unienc_cli.main import run
@@ -147,14 +146,6 @@ def test_the_core_imports_no_tensorboard_at_top_level():
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 assert "tensorboard" not in ast.unparse(node), f"{path}:{node.lineno}"
-
-
-def test_every_module_gets_its_own_mode_back():
-    network = nn.Sequential(nn.Linear(1, 1), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(1)))
-    network[1].eval()
-    with panels._evaluating(network):
-        assert not any(module.training for module in network.modules())
-    assert [module.training for module in network.modules()] == [True, True, False, False, False]
 
 
 def test_the_tiles_of_a_static_pair():
