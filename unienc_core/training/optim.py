@@ -98,17 +98,21 @@ def build_optimizer(module: nn.Module, groups: Iterable[Group]) -> AdamW:
     )
 
 
-def stage_optimizer(module: TrainModule, preset: Preset, stage: StageSpec) -> AdamW:
-    """Return the optimiser of a stage, to which `apply_stage` has been done."""
+def stage_groups(module: TrainModule, preset: Preset, stage: StageSpec) -> list[Group]:
+    """Return what moves in a stage, to which `apply_stage` has been done, at its rates."""
     spec = preset.optimizer
-    groups = parameter_groups(
+    return parameter_groups(
         module.network,
         module.objective,
         spec,
         stage.lr or spec.lr,
         preset.network.lr_factors,
     )
-    return build_optimizer(module, groups)
+
+
+def stage_optimizer(module: TrainModule, preset: Preset, stage: StageSpec) -> AdamW:
+    """Return the optimiser of a stage, to which `apply_stage` has been done."""
+    return build_optimizer(module, stage_groups(module, preset, stage))
 
 
 def optimizer_tensors(optimizer: AdamW) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ from unienc_core.training.optim import (
     build_optimizer,
     load_optimizer_tensors,
     optimizer_tensors,
-    parameter_groups,
+    stage_groups,
 )
 from unienc_core.training.replicas import share_batch_statistics
 from unienc_core.training.run_dir import RunFolder
@@ -188,13 +188,7 @@ class Trainer:
         if position.step == 0:
             start_encoders(self._module.network, self._preset, stage, self._reporter.say)
         moving = apply_stage(self._module.network, stage)
-        groups = parameter_groups(
-            self._module.network,
-            self._module.objective,
-            spec,
-            stage.lr or spec.lr,
-            self._preset.network.lr_factors,
-        )
+        groups = stage_groups(self._module, self._preset, stage)
         self._optimizer = build_optimizer(self._module, groups)
         self._stepper = StageStepper(
             self._module,

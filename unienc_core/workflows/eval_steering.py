@@ -74,9 +74,9 @@ def eval_steering(
     with closing(open_scored(store, reporter)) as opened:
         found, size = None, None
         if predictions is not None:
-            truth = Truth([opened], _chosen(opened, label))
-            made = read_predictions(predictions, truth)
             protocol, key = "every prediction", _chosen(opened, label)
+            truth = Truth([opened], key)
+            made = read_predictions(predictions, truth)
         else:
             found = open_scorer(checkpoint, reporter)
             key, size = label_of(found.preset), found.preset.image_size
@@ -100,12 +100,12 @@ def eval_steering(
         if predictions is not None:
             report["data"]["predictions"] = str(predictions)
         report |= {"label": key, "unit": truth.unit}
-        mean = _training_mean(train_store, opened, key, reporter)
+        training = _training_labels(train_store, opened, key, reporter)
         if dry_run:
             return {**report, "dry_run": True}
         if not scored:
             raise DataError(f"{opened.path}: nothing that was predicted has a known {key}")
-        baselines = truth.baselines(made, mean)
+        baselines = truth.baselines(made, training)
         return {**report, "metrics": truth.errors(made), "baselines": baselines}
 
 
@@ -165,18 +165,17 @@ def _chosen(store: Store, label: str | None) -> str:
     return label or keys[0]
 
 
-def _training_mean(
+def _training_labels(
     named: Path | None, scored: Store, label: str, reporter: Reporter
-) -> float | None:
-    """Return the mean label of the training store, if there is one."""
+) -> np.ndarray:
+    """Return the known labels of the training store; none without one."""
     beside = scored.path.resolve().parent / "train"
     if named is None and (beside == scored.path.resolve() or not is_store(beside)):
         reporter.say("no --train-store and no 'train' beside the store: no baseline train_mean")
-        return None
+        return np.empty(0)
     with closing(Store(resolve_store(named or beside, "train"))) as store:
         labels = np.concatenate(Truth([store], label).labels)
-    known = labels[np.isfinite(labels)]
-    return float(known.mean()) if known.size else None
+    return labels[np.isfinite(labels)]
 
 
 def format_report(report: Mapping[str, Any]) -> str:

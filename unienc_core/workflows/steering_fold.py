@@ -38,7 +38,7 @@ RESULT, PREDICTIONS = "steering.json", "predictions.csv"
 
 @dataclass(frozen=True)
 class FoldRequest:
-    """What all folds have in common, and the folds; it can be sent to another process.
+    """What all folds have in common, and the folds.
 
     Attributes:
         preset: A shipped preset's name or a YAML file, or None, as for `train`.
@@ -127,7 +127,6 @@ def _test(
         dataset = windows(best.preset, stores, fold.test, request.caches, request.stride)
         made = predict(network, dataset, label, drive_places(stores), reporter.progress)
     write_predictions(request.folder(number) / PREDICTIONS, made, truth)
-    known = truth.within(fold.train)
     parts = {"train": fold.train, "validation": fold.validation, "test": fold.test}
     return {
         "fold": number,
@@ -139,7 +138,7 @@ def _test(
         "test": truth.errors(made),
         "num_images": int(np.isfinite(truth.at(made)).sum()),
         "frames": {name: _count(spans) for name, spans in parts.items()},
-        "baselines": truth.baselines(made, float(known.mean()) if known.size else None),
+        "baselines": truth.baselines(made, truth.within(fold.train)),
     }
 
 

@@ -19,6 +19,7 @@ from unienc_core.data.steering import CURVATURE, kind_of
 from unienc_core.data.store import Store
 from unienc_core.errors import UsageError
 from unienc_core.metrics.steering import (
+    mean_baseline,
     persistence,
     persistence_after,
     steering_errors,
@@ -96,20 +97,20 @@ class Truth:
         """Return the errors of predictions."""
         return steering_errors(made.values, self.at(made))
 
-    def baselines(self, made: Predicted, mean: float | None) -> dict[str, dict[str, Any]]:
+    def baselines(self, made: Predicted, training: np.ndarray) -> dict[str, dict[str, Any]]:
         """Return the errors of what needs no picture, at the same frames.
 
         Args:
             made: Gives the frames.
-            mean: Of the labels of training; None where it is not known.
+            training: Known labels of training; none for no baseline of their mean.
 
         Returns:
             Baseline to errors and ``num_images``: the first frames of a drive have no past.
         """
         truth = self.at(made)
         guesses = {"zero": zero_baseline(truth)}
-        if mean is not None:
-            guesses["train_mean"] = np.full(len(truth), mean)
+        if training.size:
+            guesses["train_mean"] = mean_baseline(truth, [training])
         past = [persistence(labels, 1) for labels in self.labels]
         guesses["persistence_1_frame"] = self.at(made, past)
         for age in AGES:
