@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +85,8 @@ class Workshop:
         """Train all runs, and evaluate each by the commands that it is given.
 
         Args:
-            runs: With their evaluations, each run after those that it needs.
+            runs: With their evaluations, and all that they need among them; of those that can
+                begin, the first begins first.
 
         Returns:
             What went wrong, by run. One may fail alone.
@@ -93,26 +94,24 @@ class Workshop:
         Raises:
             KeyboardInterrupt: When interrupted, after the commands at work have saved and ended.
         """
-        todo = list(runs)
+        waiting = list(runs)
+        settled: set[Run] = set()
         failures: dict[Run, str] = {}
         pool = ThreadPoolExecutor(self.jobs)
-        futures: dict[Future[None], Run] = {}
-        made: dict[Run, Future[None]] = {}
-        for run, commands in runs.items():
-            # What it needs came into the queue before it, so whoever waits is not waited for.
-            before = [made[needed] for needed in run.needs]
-            made[run] = pool.submit(self._make_one, run, commands, before)
-            futures[made[run]] = run
+        pending: dict[Future[None], Run] = {}
         try:
-            pending: set[Future[None]] = set(futures)
-            while pending:
-                done, pending = wait(pending, PROGRESS_SECONDS, FIRST_COMPLETED)
+            while waiting or pending:
+                for run in [run for run in waiting if settled.issuperset(run.needs)]:
+                    waiting.remove(run)
+                    pending[pool.submit(self._make_one, run, runs[run], failures)] = run
+                done, _ = wait(pending, PROGRESS_SECONDS, FIRST_COMPLETED)
                 for future in done:
-                    run, error = futures[future], future.exception()
+                    run, error = pending.pop(future), future.exception()
+                    settled.add(run)
                     if error is not None:
                         failures[run] = str(error)
                     outcome = "done" if error is None else f"FAILED: {error}"
-                    self.say(f"[{len(todo) - len(pending)}/{len(todo)}] {run.name}: {outcome}")
+                    self.say(f"[{len(settled)}/{len(runs)}] {run.name}: {outcome}")
                 if not done:
                     self._say_progress()
         except KeyboardInterrupt:
@@ -158,11 +157,10 @@ class Workshop:
         return [Attempt(**json.loads(line)) for line in lines]
 
     def _make_one(
-        self, run: Run, evaluations: Iterable[Sequence[str]], before: Iterable[Future[None]]
+        self, run: Run, evaluations: Iterable[Sequence[str]], failed: Collection[Run]
     ) -> None:
-        for needed in before:
-            if needed.exception() is not None:
-                raise StepError("a run that it needs failed")
+        if not set(run.needs).isdisjoint(failed):
+            raise StepError("a run that it needs failed")
         place, store = self._place(run), self.store(run.world)
         place.mkdir(parents=True, exist_ok=True)
         # Unless cores are left over, a loading process only takes time from its training.

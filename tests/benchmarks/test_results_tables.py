@@ -265,6 +265,14 @@ def test_trainings_run_side_by_side(bench, jobs: int) -> None:
     assert workers == {str(min(2, spare // jobs))}
 
 
+def test_what_still_has_to_wait_keeps_nobody_from_work(bench) -> None:
+    """`on` waits for `meet`, which waits for the last row: that goes before `on`."""
+    short, meet = Row("short", "good"), Row("meet", "meet")
+    on = Row("on", "good", start=meet)
+    last = Row("last", "meet", ("a=1",), start=short)
+    assert bench.make(replace(DEPTH, rows=(short, meet, on, last)), "--jobs", "2") == 0
+
+
 def test_jobs_must_be_a_number(bench, capsys) -> None:
     for wrong in ("0", "-1", "two"):
         with pytest.raises(SystemExit) as caught:
