@@ -18,7 +18,8 @@ from typing import Any
 from results_page import Results, render, write
 from results_rows import Run, Table, in_order, runs_of
 from results_runs import StepError, Workshop, count_cores
-from results_tables import TABLES, WORLDS
+from results_shared import WORLDS
+from results_tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "runs" / "results"
@@ -51,7 +52,8 @@ def main(
     table = tables[options.table]
     workshop = Workshop(work, unienc, options.jobs, say)
     try:
-        workshop.prepare(table.world, worlds[table.world])
+        for world in table.worlds():
+            workshop.prepare(world, worlds[world], optional=world != table.world)
         results = collect(table, workshop, made_before(tables, options.table))
     except StepError as error:
         say(f"error: {error}")
@@ -121,7 +123,12 @@ def collect(table: Table, workshop: Workshop, before: Collection[Run] = ()) -> R
 def report(
     workshop: Workshop, run: Run, evaluations: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Return the reports of a run as one: that without a name, and the others under theirs."""
+    """Return the reports of a run as one: that without a name, and the others under theirs.
+
+    What tests itself in training has no other report.
+    """
+    if not evaluations:
+        return workshop.training(run)
     found = {name: workshop.report(run, words) for name, words in evaluations.items()}
     return {**found.pop("", {}), **found}
 

@@ -16,6 +16,7 @@ from results_runs import Attempt
 from scipy import stats
 
 from unienc_core.files import write_atomic
+from unienc_core.metrics.steering import sign_test
 
 RISK = 0.05
 """Chance that a table of equal rows calls any two of them different, in any column that ranks."""
@@ -53,14 +54,20 @@ def render(table: Table, results: Results) -> str:
     for row, reports in results.rows:
         count = len(row.seeds)
         seeds = str(count) if len(reports) == count else f"{len(reports)} of {count}"
-        figures = [cell(_figures(reports, column.path)) for column in table.columns]
+        figures = [cell(_figures(reports, column)) for column in table.columns]
         lines.append([row.label, seeds, *figures])
     reports = [report for _, made in results.rows for report in made]
     lines += _baseline_lines(table, reports)
     for label, figures in table.published.items():
         cells = [figures.get(column.title, "") for column in table.columns]
         lines.append([f"{label} ({NOT_COMPARABLE})", "", *cells])
-    below = [*_what(reports), ordering(table, results.rows), wall_time(results), code(results)]
+    below = [
+        *_what(reports),
+        paired(results.rows),
+        ordering(table, results.rows),
+        wall_time(results),
+        code(results),
+    ]
     if results.failures:
         below.append(f"Failed, and missing here: {'; '.join(results.failures)}.")
     body = ["| " + " | ".join(line) + " |" for line in lines]
@@ -111,7 +118,7 @@ def _comparable(
     rows: Sequence[tuple[Row, list[dict[str, Any]]]], column: Column
 ) -> list[tuple[tuple[Row, list[float]], tuple[Row, list[float]]]]:
     """Return all pairs of rows that have figures in a column, with these."""
-    figures = [(row, _figures(reports, column.path)) for row, reports in rows]
+    figures = [(row, _figures(reports, column)) for row, reports in rows]
     return list(itertools.combinations([entry for entry in figures if entry[1]], 2))
 
 
@@ -180,13 +187,39 @@ def _what(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     if not reports:
         return []
     pose = reports[0].get("pose")
-    images = next(x["num_images"] for x in (reports[0], *reports[0].values()) if "num_images" in x)
+    counts = [_images(report) for report in reports]
+    images = " to ".join(str(n) for n in sorted({min(counts), max(counts)}))
     pairs = f", {pose['num_pairs']} pairs, {pose['num_snippets']} snippets" if pose else ""
     return [f"{images} images{pairs}; ± is the standard deviation over seeds."]
 
 
-def _figures(reports: Sequence[Mapping[str, Any]], path: str) -> list[float]:
-    values = (_look_up(report, path) for report in reports)
+def _images(report: Mapping[str, Any]) -> int:
+    return next(x["num_images"] for x in (report, *report.values()) if "num_images" in x)
+
+
+def paired(rows: Sequence[tuple[Row, list[dict[str, Any]]]]) -> str:
+    """Compare rows by pairs of folds: in how many the error is lower, and a sign test of it."""
+    first = {row: made[0] for row, made in rows if made}
+    sentences: list[str] = []
+    for row, report in first.items():
+        if row.against not in first:
+            continue
+        folds = zip(report["folds"], first[row.against]["folds"], strict=True)
+        found = sign_test([a["test"]["steering_mse"] - b["test"]["steering_mse"] for a, b in folds])
+        sentences.append(
+            f"{row.label} has the lower error than {row.against.label} in {found['lower']} of "
+            f"{found['lower'] + found['higher']} folds (sign test, p = {found['p']:.2g})"
+        )
+    return f"By pairs: {'; '.join(sentences)}." if sentences else ""
+
+
+def _figures(reports: Sequence[Mapping[str, Any]], column: Column) -> list[float]:
+    values = [_look_up(report, column.path) for report in reports]
+    if column.over is not None:
+        below = [_look_up(report, column.over) for report in reports]
+        values = [
+            a / b if a is not None and b else None for a, b in zip(values, below, strict=True)
+        ]
     return [value for value in values if value is not None]
 
 

@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+STEERING = "finetune-steering"
+"""The verb that tests what it trains."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -23,6 +26,9 @@ class Row:
         teacher: The row whose network of the same seed (or its first) is the teacher.
         has_depth: Whether its network predicts depth, which is scored then.
         scored_by: What scores it, where that is not what scores its table: verb and options.
+        world: Name in `WORLDS` of what it learns from, where that is not its table's.
+        options: Further words for `verb`.
+        against: A row that was tested on the same folds, with which it is compared by pairs.
     """
 
     label: str
@@ -35,6 +41,9 @@ class Row:
     teacher: Row | None = None
     has_depth: bool = True
     scored_by: tuple[str, ...] | None = None
+    world: str | None = None
+    options: tuple[str, ...] = ()
+    against: Row | None = None
 
 
 @dataclass(frozen=True)
@@ -43,14 +52,17 @@ class Column:
 
     Attributes:
         title: Head of the column.
-        path: Keys that lead to the figure in the report of `scored_by`, or, after the name of a
-            task, in that of `eval-seg`, joined by dots; of keys like ``{a,b}`` the mean is taken.
+        path: Keys that lead to the figure in the report of `scored_by` (or of the training, if that
+            tests itself), or, after the name of a task, in that of `eval-seg`, joined by dots; of
+            keys like ``{a,b}`` the mean is taken.
+        over: Keys that lead to what the figure is divided by, if to anything.
         ranks: Whether the text below the table says which rows this column does not order.
     """
 
     title: str
     path: str
     ranks: bool = False
+    over: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,10 +72,10 @@ class Table:
     Attributes:
         title: Heading on the page.
         caption: What is measured, on what, how.
-        world: Name in `WORLDS`.
+        world: Name in `WORLDS` of what its rows learn from and are scored on.
         rows: Its lines. Rows, of other tables too, that need the same run share it.
         columns: What to read from each report.
-        scored_by: Verb that scores a row: `eval-depth` or `eval-motion`.
+        scored_by: Verb that scores a row, or `STEERING`, whose training does.
         evaluation: Further options of it.
         tasks: Tasks of `eval-seg`.
         own_baselines: Baselines of the reports that are each network's own: no lines of the table.
@@ -83,9 +95,15 @@ class Table:
 
     def evaluations(self, row: Row) -> dict[str, tuple[str, ...]]:
         """Return the commands that score a row; their reports lie under the names of tasks."""
+        if row.verb == STEERING:
+            return {}
         words = row.scored_by or (self.scored_by, *self.evaluation)
         depth = {"": words} if row.has_depth else {}
         return {**depth, **{task: ("eval-seg", "--task", task) for task in self.tasks}}
+
+    def worlds(self) -> list[str]:
+        """Return the worlds of its rows, its own first."""
+        return list(dict.fromkeys([self.world, *(row.world or self.world for row in self.rows)]))
 
 
 @dataclass(frozen=True)
@@ -103,6 +121,7 @@ class Run:
     stages: str | None = None
     start: Run | None = None
     teacher: Run | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -110,6 +129,7 @@ class Run:
         parts = [self.preset, *self.sets]
         if self.stages is not None:
             parts.append(f"stages-{self.stages}")
+        parts += ["-".join(word.lstrip("-") for word in self.options)] if self.options else []
         parts += [
             f"{word}-{hashlib.sha256(run.name.encode()).hexdigest()[:8]}"
             for word, run in (("from", self.start), ("taught-by", self.teacher))
@@ -125,16 +145,17 @@ class Run:
 
 def runs_of(table: Table, row: Row) -> list[Run]:
     """Return the runs of a row, one per seed."""
-    return [_run_of(table.world, row, seed) for seed in row.seeds]
+    return [_run_of(table, row, seed) for seed in row.seeds]
 
 
-def _run_of(world: str, row: Row, seed: int) -> Run:
+def _run_of(table: Table, row: Row, seed: int) -> Run:
     """Return the run of a row with a seed; it begins with that of the same seed, or the first."""
     needed = [
-        other and _run_of(world, other, seed if seed in other.seeds else other.seeds[0])
+        other and _run_of(table, other, seed if seed in other.seeds else other.seeds[0])
         for other in (row.start, row.teacher)
     ]
-    return Run(world, row.preset, row.sets, seed, row.verb, row.stages, *needed)
+    world = row.world or table.world
+    return Run(world, row.preset, row.sets, seed, row.verb, row.stages, *needed, row.options)
 
 
 def in_order(runs: Iterable[Run]) -> list[Run]:

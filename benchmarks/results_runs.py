@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results_rows import Run, plain_name
+from results_rows import STEERING, Run, plain_name
 
 from unienc_core.code_version import code_digest
 from unienc_core.files import write_atomic
@@ -68,18 +68,28 @@ class Workshop:
         self._lock = threading.Lock()
         self._at_work: dict[Run | str, subprocess.Popen[bytes]] = {}
         self._stopped = False
+        self._missing: dict[str, str] = {}
 
-    def prepare(self, world: str, options: Sequence[str]) -> None:
-        """Render the store of a world, or go on with it.
+    def prepare(self, world: str, words: Sequence[str], *, optional: bool = False) -> None:
+        """Make the store of a world, or go on with it.
+
+        Args:
+            world: Its name.
+            words: Those that follow ``prepare-data``, without ``--out``.
+            optional: Not to raise; runs in this world fail then.
 
         Raises:
-            StepError: If that fails: nothing can be trained then.
+            StepError: If that fails and is not optional: nothing can be trained then.
         """
         log = self.folder / world / "log.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.say(f"rendering '{world}' unless it is there")
-        words = ["prepare-data", "synth-city", "--out", str(self.store(world)), *options]
-        self._command(world, words, log)
+        self.say(f"preparing '{world}' unless it is there")
+        try:
+            self._command(world, ["prepare-data", *words, "--out", str(self.store(world))], log)
+        except StepError as error:
+            if not optional:
+                raise
+            self._missing[world] = str(error)
 
     def make(self, runs: Mapping[Run, Iterable[Sequence[str]]]) -> dict[Run, str]:
         """Train all runs, and evaluate each by the commands that it is given.
@@ -140,15 +150,13 @@ class Workshop:
 
     def machine(self, run: Run) -> str:
         """Return what a run was made on: processor, GPU if it had one, version of torch."""
-        path = self._record(run).with_name("environment.json")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = self._environment(run)
         gpu = [] if found["device"] == "cpu" else [found["device"]]
         return ", ".join([found["cpu"], *gpu, f"torch {found['torch']}"])
 
     def code(self, run: Run) -> str:
         """Return the digest of the code that trained a run."""
-        path = self._record(run).with_name("environment.json")
-        return json.loads(path.read_text(encoding="utf-8")).get("code", "unrecorded")
+        return self._environment(run).get("code", "unrecorded")
 
     def attempts(self, run: Run) -> list[Attempt]:
         """Read when its commands ran."""
@@ -159,6 +167,8 @@ class Workshop:
     def _make_one(
         self, run: Run, evaluations: Iterable[Sequence[str]], failed: Collection[Run]
     ) -> None:
+        if run.world in self._missing:
+            raise StepError(self._missing[run.world])
         if not set(run.needs).isdisjoint(failed):
             raise StepError("a run that it needs failed")
         place, store = self._place(run), self.store(run.world)
@@ -169,7 +179,7 @@ class Workshop:
         train = [
             *(run.verb, str(store), "--preset", run.preset, *sets),
             *("--seed", str(run.seed), "--threads", "1", "--workers", str(workers)),
-            *("--out", str(place / "run"), "--json"),
+            *("--out", str(place / "run"), "--json", *run.options),
         ]
         train += [] if run.stages is None else ["--stages", run.stages]
         for option, needed in (("--init", run.start), ("--teacher", run.teacher)):
@@ -244,7 +254,13 @@ class Workshop:
         return self.folder / run.world / run.name
 
     def _record(self, run: Run) -> Path:
-        return self._place(run) / "run" / "run.json"
+        name = "steering.json" if run.verb == STEERING else "run.json"
+        return self._place(run) / "run" / name
+
+    def _environment(self, run: Run) -> dict[str, Any]:
+        folds = "fold-0" if run.verb == STEERING else ""
+        path = self._place(run) / "run" / folds / "environment.json"
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def _is_current(self, run: Run, evaluation: Sequence[str]) -> bool:
         """Say whether a report is of this training and made by the code as it is now."""

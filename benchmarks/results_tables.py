@@ -1,36 +1,30 @@
-"""The tables of docs/results.md as data: worlds, rows, seeds, columns, published figures."""
+"""The tables of docs/results.md as data: rows, seeds, columns, published figures."""
 
 from __future__ import annotations
 
 from results_rows import Column, Row, Table
+from results_shared import MASKS, SEGMENTS, THREE, published
+from results_steering import STEERING_TABLE
 
 from unienc_core.metrics.published import published_depth
-
-WORLDS: dict[str, tuple[str, ...]] = {
-    "city": ("--train", "40x40", "--val", "15x75", "--test", "1x75", "--seed", "0"),
-}
-"""Stores by name: options of `prepare-data synth-city`. Tables of one world share it."""
-
 
 _DEPTH = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
 _SUBSETS = tuple(
     Column(f"abs_rel {name}", f"subsets.{name}.abs_rel") for name in ("static", "moving")
 )
-_THREE = (0, 1, 2)
-
 _RIGID = ("eval-depth", "--pose")
 _THRESHOLDED = ("thresholded_flow", "thresholded_flow_px", "thresholded_flow_ratio")
 _ALONE = Row(
     "`unified-tiny`: depth and pose alone, 3,900 steps",
     "unified-tiny",
     ("stages.0.steps=3900",),
-    _THREE,
+    THREE,
     scored_by=_RIGID,
 )
 _FLOW = Row(
     "+ flow (`unified-motion-tiny`, stage 2)",
     "unified-motion-tiny",
-    seeds=_THREE,
+    seeds=THREE,
     stages="2",
     start=_ALONE,
 )
@@ -41,7 +35,6 @@ _PAIRS = Row(
     scored_by=_RIGID,
 )
 
-_MASKS = Row("`unified-masks-tiny`", "unified-masks-tiny", seeds=_THREE)
 _ON = ("stages.0.steps=150", "stages.0.lr=1e-4", "stages.0.schedule.type=constant")
 """Depth, pose and segments alone go on for as long as stage 4 lasts, at its rate."""
 
@@ -61,10 +54,6 @@ FREQUENT = (
 """Classes with half a percent or more of the training pixels of `city`."""
 
 
-def _published(titles: tuple[str, ...], figures: str) -> dict[str, str]:
-    return dict(zip(titles, figures.split(), strict=True))
-
-
 TABLES = {
     "depth": Table(
         title="Depth",
@@ -72,7 +61,7 @@ TABLES = {
         world="city",
         rows=(
             Row("`unified-tiny`, 1,200 steps", "unified-tiny", ("stages.0.steps=1200",)),
-            Row("`unified-tiny`, 3,900 steps", "unified-tiny", ("stages.0.steps=3900",), _THREE),
+            Row("`unified-tiny`, 3,900 steps", "unified-tiny", ("stages.0.steps=3900",), THREE),
         ),
         columns=(
             *(Column(name, f"metrics.{name}", ranks=name == "abs_rel") for name in _DEPTH),
@@ -100,9 +89,9 @@ TABLES = {
         rows=(
             Row("U-Net, separate (MD2_sep)", "md2-sep-tiny"),
             Row("U-Net, shared (MD2_sh)", "md2-shared-tiny"),
-            Row("skip attention, separate (Our_sep)", "unified-sep-tiny", seeds=_THREE),
-            Row("skip attention, shared (Our_sh)", "unified-shared-tiny", seeds=_THREE),
-            Row("skip attention, shared, MS (Our_sh + MS)", "unified-kitti-tiny", seeds=_THREE),
+            Row("skip attention, separate (Our_sep)", "unified-sep-tiny", seeds=THREE),
+            Row("skip attention, shared (Our_sh)", "unified-shared-tiny", seeds=THREE),
+            Row("skip attention, shared, MS (Our_sh + MS)", "unified-kitti-tiny", seeds=THREE),
         ),
         columns=(
             Column("abs_rel", "metrics.abs_rel", ranks=True),
@@ -117,7 +106,7 @@ TABLES = {
         ),
         evaluation=("--pose",),
         published={
-            f"{label}, KITTI 192x640": _published(("abs_rel", "rmse_log", "a1"), figures)
+            f"{label}, KITTI 192x640": published(("abs_rel", "rmse_log", "a1"), figures)
             for label, figures in (
                 ("MD2_sep", ".115 .193 .877"),
                 ("MD2_sh", ".125 .201 .857"),
@@ -138,8 +127,8 @@ TABLES = {
         ),
         world="city",
         rows=(
-            Row("segmentation only", "oneformer-tiny", seeds=_THREE, has_depth=False),
-            Row("depth, pose, segmentation", "unified-masks-tiny", seeds=_THREE),
+            SEGMENTS,
+            Row("depth, pose, segmentation", "unified-masks-tiny", seeds=THREE),
         ),
         columns=(
             Column("PQ", "panoptic.metrics.pq", ranks=True),
@@ -153,7 +142,7 @@ TABLES = {
         ),
         tasks=("panoptic", "instance", "semantic"),
         published={
-            "OneFormer with Swin-T in Nguyen et al., Cityscapes": _published(
+            "OneFormer with Swin-T in Nguyen et al., Cityscapes": published(
                 ("PQ", "AP", "mIoU"), "0.558 0.284 0.743"
             ),
         },
@@ -183,7 +172,7 @@ TABLES = {
                     *("stages.0.steps=300", "stages.0.lr=1e-4"),
                     "stages.0.schedule.type=constant",
                 ),
-                _THREE,
+                THREE,
                 start=_ALONE,
                 scored_by=_RIGID,
             ),
@@ -191,7 +180,7 @@ TABLES = {
             Row(
                 "+ mask, everything (stages 3 and 4)",
                 "unified-motion-tiny",
-                seeds=_THREE,
+                seeds=THREE,
                 stages="3..4",
                 start=_FLOW,
             ),
@@ -247,16 +236,16 @@ TABLES = {
                 start=_SEPARATE,
                 scored_by=_RIGID,
             ),
-            Row("shared + MS", "unified-masks-tiny", _ON, _THREE, start=_MASKS, scored_by=_RIGID),
-            Row("shared + MS + FM", "unified-all-tiny", (), _THREE, stages="2..4", start=_MASKS),
+            Row("shared + MS", "unified-masks-tiny", _ON, THREE, start=MASKS, scored_by=_RIGID),
+            Row("shared + MS + FM", "unified-all-tiny", (), THREE, stages="2..4", start=MASKS),
             Row(
                 "shared + MS + FM + KD",
                 "unified-all-tiny",
                 (),
-                _THREE,
+                THREE,
                 verb="distill",
                 stages="2..4",
-                start=_MASKS,
+                start=MASKS,
                 teacher=_TEACHER,
             ),
         ),
@@ -279,7 +268,7 @@ TABLES = {
         own_baselines=_THRESHOLDED,
         tasks=("panoptic",),
         published={
-            f"{label}, Cityscapes 192x512": _published(("abs_rel", "rmse_log", "a1"), figures)
+            f"{label}, Cityscapes 192x512": published(("abs_rel", "rmse_log", "a1"), figures)
             for label, figures in (
                 ("Our_sep", ".103 .157 .885"),
                 ("Our_sh + MS", ".126 .182 .850"),
@@ -288,4 +277,5 @@ TABLES = {
             )
         },
     ),
+    "steering": STEERING_TABLE,
 }

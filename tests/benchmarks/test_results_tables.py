@@ -26,12 +26,14 @@ from results_page import (  # noqa: E402
     told_apart,
     wall_time,
 )
-from results_rows import Column, Row, Run, Table, runs_of  # noqa: E402
+from results_rows import STEERING, Column, Row, Run, Table, runs_of  # noqa: E402
 from results_runs import Attempt, Workshop  # noqa: E402
-from results_tables import TABLES, WORLDS  # noqa: E402
+from results_shared import WORLDS  # noqa: E402
+from results_tables import TABLES  # noqa: E402
 
 from unienc_core.metrics.depth import METRICS  # noqa: E402
 from unienc_core.metrics.pose import POSE_METRICS  # noqa: E402
+from unienc_core.metrics.steering import fold_statistics, sign_test  # noqa: E402
 from unienc_core.workflows.motion_report import metric_names as motion_names  # noqa: E402
 from unienc_core.workflows.seg_samples import METRICS as SEG_METRICS  # noqa: E402
 from unienc_core.workflows.seg_samples import TASKS  # noqa: E402
@@ -62,6 +64,23 @@ POSE = Table(
     evaluation=("--pose",),
 )
 
+START = Row("start", "good")
+TAUGHT = Row("taught", "steer", verb=STEERING, start=START, world="roads", options=("--folds", "3"))
+RANDOM = Row("random", "steer", verb=STEERING, world="roads", options=("--folds", "3"),
+             against=TAUGHT)  # fmt: skip
+STEER = Table(
+    title="Steering",
+    caption="Steering of toys.",
+    world="toys",
+    rows=(TAUGHT, RANDOM),
+    columns=(
+        Column("MSE", "metrics.test_mse.mean"),
+        Column("of mean", "metrics.test_mse.mean", over="baselines.train_mean.test_mse.mean"),
+    ),
+    scored_by=STEERING,
+    own_baselines=("train_mean",),
+)
+
 
 class Bench:
     """A place to make tables in, and what was called there."""
@@ -72,11 +91,13 @@ class Bench:
         shutil.copy(Path(__file__).with_name("fake_unienc.py"), self.fake)
         self.page.write_text("# Results\n\nWords.\n", encoding="utf-8")
 
-    def make(self, table: Table, *options: str, name: str = "toy", world=("--seed", "0")) -> int:
+    def make(
+        self, table: Table, *options: str, name: str = "toy", world=("--seed", "0"), **worlds
+    ) -> int:
         return results.main(
             [name, *options],
             tables={name: table},
-            worlds={table.world: world},
+            worlds={table.world: world, **worlds},
             unienc=[sys.executable, str(self.fake)],
             work=self.folder / "work",
             page=self.page,
@@ -207,6 +228,33 @@ def test_rows_begin_where_others_end(bench) -> None:
     ]
     page = bench.page.read_text(encoding="utf-8")
     assert "7 trainings of 10 min to 11 min" in page
+
+
+def test_what_tests_itself_in_another_world(bench) -> None:
+    """Trained once in its own world, from a run of the table's, and compared fold by fold."""
+    for _ in range(2):
+        assert bench.make(STEER, roads=("roads", "--long")) == 0
+    assert bench.row("taught") == ["1", "2.000", "0.500"]
+    assert bench.row("random") == ["1", "2.500", "0.625"]
+    page = bench.page.read_text(encoding="utf-8")
+    assert "random has the lower error than taught in 0 of 3 folds (sign test, p = 0.25)" in page
+    assert "baseline" not in page
+    assert "3 images; " in page
+    assert "(30 s" not in page and "of 30 s to 10 min" in page
+    words = next(words for words in bench.calls("finetune-steering") if "--init" in words)
+    work = bench.folder / "work"
+    assert words[0] == str(work / "roads/store")
+    assert words[words.index("--init") + 1] == str(work / "toys/good--seed-0/run")
+    prepared = bench.calls("prepare-data")
+    assert ["roads", "--long", "--out", str(work / "roads/store")] in prepared
+    assert len(bench.calls("train-student")) == 2  # it says where nothing is to do
+
+
+def test_rows_of_a_world_that_cannot_be_made_fail_alone(bench) -> None:
+    table = replace(STEER, rows=(replace(RANDOM, world=None, against=None), TAUGHT))
+    assert bench.make(table, roads=("roads", "--fail")) == 4
+    assert bench.row("random")[0] == "1"
+    assert bench.row("taught")[0] == "0 of 1"
 
 
 def test_what_needs_a_failed_run_is_not_trained(bench) -> None:
@@ -405,12 +453,18 @@ def test_runs_are_told_apart_by_all_that_decides_them() -> None:
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_shipped_tables_name_what_exists(table: Table) -> None:
-    assert table.world in WORLDS
+    assert set(table.worlds()) <= set(WORLDS)
     titles = [column.title for column in table.columns]
     assert len(set(titles)) == len(titles)
     assert all(set(figures) <= set(titles) for figures in table.published.values())
     for column in table.columns:
         group, *path, name = column.path.split(".")
+        if table.scored_by == STEERING:
+            about = (*path, name)[1:] if group == "baselines" else (*path, name)
+            assert group == "metrics" or path[0] in table.own_baselines
+            assert about[0] in ("train_mse", "test_mse", "against")
+            assert about[1] in {**fold_statistics([1.0]), **sign_test([1.0])}
+            continue
         if table.scored_by == "eval-motion" and group in ("metrics", "baselines"):
             assert name in motion_names()
             continue
@@ -430,7 +484,7 @@ def test_the_shipped_columns_are_in_the_reports_of_the_real_command(tmp_path) ->
     page.write_text("# Results\n", encoding="utf-8")
     sets = ("stages.0.steps=2", "image_size=[64, 96]")
     table = replace(TABLES["pose"], rows=(Row("toy", "unified-tiny", sets),))
-    world = ("--train", "1x6", "--val", "1x7", "--test", "1x2", "--size", "64x96")
+    world = ("synth-city", "--train", "1x6", "--val", "1x7", "--test", "1x2", "--size", "64x96")
     code = results.main(
         ["pose"], tables={"pose": table}, worlds={"city": world}, work=tmp_path / "work", page=page
     )

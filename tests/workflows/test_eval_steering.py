@@ -62,10 +62,10 @@ def test_predictions_are_scored_as_numpy_does(city, tmp_path):
     assert found["train_mean"]["steering_mse"] == pytest.approx(np.mean((truth - mean) ** 2))
     # Labels grow by one a frame, twenty frames a second; the first frames have no past.
     assert found["persistence_1_frame"]["steering_mse"] == pytest.approx(1)
-    assert found["persistence_0.5_s"]["steering_mae"] == pytest.approx(10)
-    assert found["persistence_1_s"]["steering_mae"] == pytest.approx(20)
-    assert found["persistence_1_s"]["num_images"] == sum(places[i][1] >= 20 for i in scored) - 0
-    assert found["persistence_2_s"]["steering_mse"] is None
+    assert found["persistence_500_ms"]["steering_mae"] == pytest.approx(10)
+    assert found["persistence_1000_ms"]["steering_mae"] == pytest.approx(20)
+    assert found["persistence_1000_ms"]["num_images"] == sum(places[i][1] >= 20 for i in scored) - 0
+    assert found["persistence_2000_ms"]["steering_mse"] is None
 
 
 def test_without_a_header_and_without_a_drive(city, tmp_path):

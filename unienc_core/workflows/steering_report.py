@@ -36,10 +36,10 @@ def make_report(
 
     Returns:
         ``{schema, verb, protocol, code, preset, seed, label, unit, num_folds, data, num_images,
-        metrics, baselines, folds}``. ``metrics`` has ``train_mse``, ``validation_mse``,
+        metrics, baselines, seconds, folds}``. ``metrics`` has ``train_mse``, ``validation_mse``,
         ``test_mse`` and ``test_mae``, each as `fold_statistics`; ``baselines`` the same of their
         test errors, with a sign test ``against`` it over folds: `lower` counts those in which the
-        network has the lower error.
+        network has the lower error. ``seconds`` are those of training.
     """
     columns = {
         "train_mse": [r["train_mse"] for r in results],
@@ -59,6 +59,7 @@ def make_report(
         "num_images": sum(r["num_images"] for r in results),
         "metrics": {name: _statistics(column) for name, column in columns.items()},
         "baselines": {name: _baseline(name, results) for name in names},
+        "seconds": sum(r["seconds"] for r in results),
         "folds": [dict(r) for r in results],
     }
 

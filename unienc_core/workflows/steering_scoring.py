@@ -116,7 +116,7 @@ class Truth:
         for age in AGES:
             pairs = zip(self.labels, self._times, strict=True)
             past = [persistence_after(labels, times, age) for labels, times in pairs]
-            guesses[f"persistence_{age:g}_s"] = self.at(made, past)
+            guesses[f"persistence_{1000 * age:g}_ms"] = self.at(made, past)
         return {
             name: {
                 **steering_errors(guess, truth),

@@ -1,0 +1,101 @@
+"""The table of steering from frozen encoders (Table IV, Nguyen et al.)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from results_rows import STEERING, Column, Row, Table
+from results_shared import MASKS, SEGMENTS, published
+
+_EVERY_FRAME = ("--stride", "1")
+"""Steering is tested at every frame that has fifteen before it."""
+
+_UNFROZEN = (
+    "stages.0.trains=[heads.steering.*, encoders.main.*]",
+    "optimizer.backbone_lr_factor=0.1",
+)
+
+
+def _steering(label: str, start: Row | None = None, sets: tuple[str, ...] = (), **rest: Any) -> Row:
+    """Return a row of steering from an encoder that other rows trained, or a random one."""
+    return Row(label, "steering-tiny", sets, verb=STEERING, start=start, **rest)
+
+
+def _frozen(place: str, world: str, label: str) -> list[Row]:
+    """Return the rows of one road and label: three frozen encoders, ten folds."""
+    common: dict[str, Any] = {"world": world, "options": ("--label", label, *_EVERY_FRAME)}
+    unified = _steering(f"{place}: depth, pose, segmentation", MASKS, **common)
+    return [
+        unified,
+        _steering(f"{place}: segmentation only", SEGMENTS, **common, against=unified),
+        _steering(f"{place}: random", **common, against=unified),
+    ]
+
+
+def _halves(place: str, world: str, label: str) -> list[Row]:
+    """Return the rows of one road and label: the encoder frozen and not, two folds."""
+    words = ("--label", label, *_EVERY_FRAME, "--folds", "2")
+    common: dict[str, Any] = {"world": world, "options": words}
+    frozen = _steering(f"{place}, 2 folds: frozen", MASKS, **common)
+    free = _steering(f"{place}, 2 folds: unfrozen", MASKS, _UNFROZEN, **common, against=frozen)
+    return [frozen, free]
+
+
+_BASELINES = (
+    *("zero", "train_mean", "persistence_1_frame"),
+    *("persistence_500_ms", "persistence_1000_ms", "persistence_2000_ms"),
+)
+
+STEERING_TABLE = Table(
+    title="Steering",
+    caption=(
+        "Steering from sixteen frames by an attentive head on a small encoder that stays as it "
+        "is: the one that learnt depth, pose and segmentation of 40 synthetic cities, the one "
+        "that learnt segmentation only (both of the table of segmentation), and a random one. "
+        "Ten folds, of whole drives on 240 short drives through other synthetic cities, and of "
+        "blocks with gaps on the real recording of a Donkey car on its indoor track. Curvature "
+        "in 1/km, at the car and 5 m ahead; the Donkey car's command in -1..1. Mean squared "
+        "errors over the frames that have fifteen before them, weights chosen by validation; "
+        "sd over folds (ddof=0). Persistence knows a label of that age; no network sees one. "
+        "The unfrozen encoder and the frozen one beside it are tested in two folds, each "
+        "trained on half of the frames."
+    ),
+    world="city",
+    rows=(
+        *_frozen("city, at the car", "drives", "curvature"),
+        *_frozen("city, 5 m ahead", "drives", "curvature_5m"),
+        *_frozen("Donkey car", "donkey", "steering_unit"),
+        *_halves("city, 5 m ahead", "drives", "curvature_5m"),
+        *_halves("Donkey car", "donkey", "steering_unit"),
+    ),
+    columns=(
+        Column("train MSE", "metrics.train_mse.mean"),
+        Column("test MSE", "metrics.test_mse.mean"),
+        Column("sd", "metrics.test_mse.std"),
+        Column("median", "metrics.test_mse.median"),
+        Column(
+            "of the mean's",
+            "metrics.test_mse.mean",
+            over="baselines.train_mean.test_mse.mean",
+        ),
+        Column("folds below the mean", "baselines.train_mean.against.lower"),
+        Column("zero", "baselines.zero.test_mse.mean"),
+        Column("mean", "baselines.train_mean.test_mse.mean"),
+        Column("persistence, 1 frame", "baselines.persistence_1_frame.test_mse.mean"),
+        *(
+            Column(f"{ms / 1000:g} s", f"baselines.persistence_{ms}_ms.test_mse.mean")
+            for ms in (500, 1000, 2000)
+        ),
+    ),
+    scored_by=STEERING,
+    own_baselines=_BASELINES,
+    published={
+        f"{label}, MIT drives, (1/km)^2": published(("train MSE", "test MSE", "sd"), figures)
+        for label, figures in (
+            ("Nguyen et al., ImageNet, frozen", "2.91 11.03 10.03"),
+            ("Nguyen et al., unfrozen", "9.62 16.46 11.13"),
+            ("Nguyen et al., frozen", "1.64 5.41 6.06"),
+            ("LSTM (Lechner et al.)", "0.19 3.17 3.85"),
+        )
+    },
+)
