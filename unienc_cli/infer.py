@@ -101,6 +101,15 @@ def infer_video(
             show_default=False,
         ),
     ] = None,
+    horizon: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ROW",
+            help="Row of the input, in px, at which a flat road would end, for that path "
+            "(default: that of the principal point: the camera is level).",
+            show_default=False,
+        ),
+    ] = None,
     steering_ratio: SteeringRatio = None,
     wheelbase: Wheelbase = None,
     device: Device = "auto",
@@ -131,6 +140,7 @@ def infer_video(
         drive=drive,
         max_depth=max_depth,
         camera_height=camera_height,
+        horizon=horizon,
         steering_ratio=steering_ratio,
         wheelbase=wheelbase,
     )

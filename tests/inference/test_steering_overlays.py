@@ -110,6 +110,33 @@ def test_no_path_is_in_the_sky_and_it_fades(size, value) -> None:
         assert value != 0 or (np.diff(column) >= -2).all()
 
 
+def test_what_is_seen_depends_on_curvature_in_heights_alone() -> None:
+    size, K = (360, 640), camera((360, 640))
+    car, toy = RoadPath("curvature", 1.5), RoadPath("curvature", 0.15)
+    wide, narrow = car.ribbon(8.0, K, size), toy.ribbon(80.0, K, size)
+    np.testing.assert_allclose(narrow.left, wide.left)
+    np.testing.assert_allclose(narrow.length, wide.length / 10)
+
+
+@pytest.mark.parametrize("row", [120.0, 165.0, 250.0])
+def test_a_tilted_camera_sees_the_road_end_at_its_horizon(row) -> None:
+    """A point of the ground by the definition of the horizon: rows below it go with 1 / depth."""
+    size, K = (360, 640), camera((360, 640))
+    pitch = math.atan((row - K[1, 2]) / K[1, 1])
+    path = RoadPath("curvature", 1.5, pitch=pitch)
+    assert path.horizon(K) == pytest.approx(row)
+    ribbon = path.ribbon(0.0, K, size)
+    assert (ribbon.left[:, 1] > row).all()
+    assert ribbon.left[0, 1] >= size[0] - 1
+    # Straight edges of a road meet at the horizon, straight ahead.
+    (x0, y0), (x1, y1) = ribbon.left[5], ribbon.left[-5]
+    assert x0 + (x1 - x0) * (row - y0) / (y1 - y0) == pytest.approx(K[0, 2], abs=1e-6)
+    s = ribbon.length[20]
+    seen = np.array([0, 1.5 * math.cos(pitch) + s * math.sin(pitch)])
+    depth = s * math.cos(pitch) - 1.5 * math.sin(pitch)
+    assert ribbon.left[20, 1] == pytest.approx(K[1, 1] * seen[1] / depth + K[1, 2])
+
+
 def test_a_road_out_of_sight_has_no_path() -> None:
     K = camera((360, 640))
     K[1, 2] = 400.0
@@ -164,7 +191,7 @@ def accent_columns(picture: np.ndarray) -> np.ndarray:
 def test_the_gauge_fits_its_box_and_points_to_the_side(size, key) -> None:
     head = head_of(key)
     blank = np.full((*size, 3), 128, np.uint8)
-    strongest = head.kind.bound
+    strongest = 1e30
     boxes, bars = {}, {}
     for value in (strongest, -strongest, 0.0, None):
         drawn = blank.copy()
@@ -235,7 +262,7 @@ def test_where_there_can_be_no_path_that_is_said_once(
     out, err = capsys.readouterr()
     steering = json.loads(out)["videos"][0]["steering"]
     assert steering["key"] == predicts
-    assert steering["path"] == (None if height is None else {"camera_height": height})
+    assert (steering["path"] or {}).get("camera_height") == height
     assert err.count(" path ") == (1 if said else 0)
     assert said in err
     assert "assuming 60 degrees" not in err  # steering needs no intrinsics
@@ -258,13 +285,14 @@ def test_a_drive_of_a_store_knows_the_height_of_its_camera(
     command = ["infer-video", str(tmp_path / "store"), "--checkpoint", str(tmp_path / "run")]
     assert run_cli([*command, "--out", str(tmp_path / "o"), "--json", *options]) == 0
     found = json.loads(capsys.readouterr().out)["videos"][0]["steering"]["path"]
-    assert found == (None if height is None else {"camera_height": height})
+    assert found == (None if height is None else {"camera_height": height, "horizon": 15.5})
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--camera-height", "0"], "--camera-height 0: expected metres"),
+        (["--horizon", "48", "--fov", "60"], "--horizon 48: expected a row of"),
         (["--camera-height", "nan"], "--camera-height nan: expected metres"),
         (["--camera-height", "1", "--sink", "jsonl"], "--camera-height: for the path of steering"),
         (CAR, "but the network predicts curvature"),
@@ -278,7 +306,10 @@ def test_bad_requests_are_one_line(make_video, tmp_path, capsys, options, messag
     save(tmp_path / "run" / "checkpoints", "curvature")
     source = make_video(num=2)
     command = ["infer-video", str(source), "--checkpoint", str(tmp_path / "run"), "-q"]
+    assert run_cli([*command, "--out", str(tmp_path / "o"), *options, "--dry-run"]) == 2
+    capsys.readouterr()
     assert run_cli([*command, "--out", str(tmp_path / "o"), *options]) == 2
+    assert not (tmp_path / "o").exists()
     err = capsys.readouterr().err
     assert len(err.strip().splitlines()) == 1
     assert message in err

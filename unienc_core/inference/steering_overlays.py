@@ -23,6 +23,7 @@ from unienc_core.inference.steering import Steering, SteeringHead
 _HEIGHT, _WIDTH = 4.4, 10.5  # of the gauge, in lines of text
 _TRACK = (70, 73, 84)
 _OPACITY, _EDGE_OPACITY = 0.42, 0.85
+_ABSURD = 1e4
 _FIXED_POINT = 4  # OpenCV takes 1/16 px
 STRAIGHT = 0.1
 """Share of the first tick of the gauge below which neither left nor right is written."""
@@ -65,6 +66,8 @@ def draw_gauge(
         return
     edge = head.kind.edges[0]
     number = f"{steering.value:+.{1 if edge >= 1 else 2}f}"
+    if abs(steering.value) >= _ABSURD:  # it must fit; an untrained network says anything
+        number = f"{steering.value:+.1e}"
     after = left + put_text(box, number, left, 1.75 * line, 1.15 * line) + 0.35 * line
     put_text(box, head.kind.unit, after, 1.75 * line, 0.9 * line, FAINT)
     if abs(steering.value) >= STRAIGHT * edge:

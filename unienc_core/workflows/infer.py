@@ -147,7 +147,9 @@ class _Run:
         with job.open() as source:
             if self.plan.span.stop is None:
                 source.check()
-            return describe_job(job, self._camera(job), source.losses)
+            camera = self._camera(job)
+            self._road_path(job, camera)
+            return describe_job(job, camera, source.losses)
 
     def annotate(self, job: Job) -> dict[str, Any]:
         """Process a clip."""
@@ -207,8 +209,9 @@ class _Run:
     def _road_path(self, job: Job, camera: Intrinsics) -> RoadPath | None:
         if self.steering is None or not self.has_path:
             return None
-        height, say = self.plan.camera_height, self.reporter.say
-        return lay_path(self.steering, self.plan.vehicle, height, job.info, camera, say)
+        plan, say = self.plan, self.reporter.say
+        height, horizon = plan.camera_height, plan.request.horizon
+        return lay_path(self.steering, plan.vehicle, height, horizon, job.info, camera, say)
 
     def _camera(self, job: Job) -> Intrinsics:
         camera = job.camera or remembered_intrinsics(job.info, self.checkpoint)

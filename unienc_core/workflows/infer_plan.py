@@ -36,6 +36,8 @@ class VideoRequest:
             metres for 8 median depths of the first frame.
         camera_height: Of the camera above the road, m, for the path that steering draws; default:
             that of `scale`, of the store, or `USUAL_CAMERA_HEIGHT`.
+        horizon: Row of the pictures, px, at which a flat road would end, for that path; default:
+            that of the principal point, since the camera is level.
         steering_ratio: Angle of the steering wheel over that of the front wheels, which makes a
             path of a predicted wheel angle, with `wheelbase`.
         wheelbase: Between the axles, m.
@@ -53,6 +55,7 @@ class VideoRequest:
     drive: str | None = None
     max_depth: float | None = None
     camera_height: float | None = None
+    horizon: float | None = None
     steering_ratio: float | None = None
     wheelbase: float | None = None
 
@@ -79,6 +82,7 @@ class Plan:
         """Options that were given of the path on the road."""
         given = {
             "--camera-height": self.request.camera_height,
+            "--horizon": self.request.horizon,
             "--steering-ratio": self.vehicle.steering_ratio,
             "--wheelbase": self.vehicle.wheelbase,
         }

@@ -83,7 +83,7 @@ def _describe_steering(count: SteeringCount, facts: ClipFacts) -> dict[str, Any]
         "mean": count.total / count.num_values if some else None,
         "lowest": count.lowest if some else None,
         "highest": count.highest if some else None,
-        "path": None if path is None else {"camera_height": path.camera_height},
+        "path": None if path is None else path.describe(facts.K),
     }
 
 

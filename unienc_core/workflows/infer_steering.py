@@ -72,6 +72,7 @@ def lay_path(
     head: SteeringHead,
     vehicle: Vehicle,
     height: float | None,
+    horizon: float | None,
     info: SourceInfo,
     camera: Intrinsics,
     say: Say,
@@ -82,14 +83,23 @@ def lay_path(
         head: What is predicted.
         vehicle: What was said of the car.
         height: Of the camera above the road, m, if given; else the clip's own, or the usual one.
+        horizon: Row at which a flat road would end, px, if given; else the camera is level.
         info: The clip.
         camera: Its intrinsics.
         say: Told why there is none.
+
+    Raises:
+        UsageError: If the horizon is not in the picture.
     """
+    if horizon is not None and not 0 <= horizon < info.height:
+        raise UsageError(
+            f"--horizon {horizon:g}: expected a row of {info.path}, 0 to {info.height - 1}"
+        )
     if camera.origin == "assumed":
         say(
             f"{info.path}: no path is drawn on the road, since the camera's intrinsics are not "
             "known (--K or --fov give them)"
         )
         return None
-    return RoadPath(head.key, height or info.camera_height or USUAL_CAMERA_HEIGHT, vehicle)
+    pitch = 0.0 if horizon is None else math.atan((horizon - camera.K[1, 2]) / camera.K[1, 1])
+    return RoadPath(head.key, height or info.camera_height or USUAL_CAMERA_HEIGHT, vehicle, pitch)
