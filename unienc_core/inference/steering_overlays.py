@@ -69,7 +69,8 @@ def draw_gauge(
     if abs(steering.value) >= _ABSURD:  # it must fit; an untrained network says anything
         number = f"{steering.value:+.1e}"
     after = left + put_text(box, number, left, 1.75 * line, 1.15 * line) + 0.35 * line
-    put_text(box, head.kind.unit, after, 1.75 * line, 0.9 * line, FAINT)
+    unit = head.kind.unit.replace("..", " to ")
+    put_text(box, unit, after, 1.75 * line, 0.9 * line, FAINT)
     if abs(steering.value) >= STRAIGHT * edge:
         side = "left" if steering.value > 0 else "right"
         put_text(box, side, right, 1.75 * line, line, ACCENT, align=1)
@@ -103,7 +104,8 @@ def _draw_scale(
         for place, edge in enumerate(edges, start=1):
             x = middle + side * half * place / len(edges)
             cv2.line(box, (round(x), bottom), (round(x), bottom + line // 6), FAINT, 1)
-            put_text(box, f"{edge:g}", x, 3.75 * line, 0.75 * line, FAINT, align=0.5)
+            short = f"{edge:g}".removeprefix("0")
+            put_text(box, short, x, 3.75 * line, 0.75 * line, FAINT, align=0.5)
     reach = round(0.2 * line)
     thick = max(1, round(line / 12))
     cv2.line(box, (round(middle), top - reach), (round(middle), bottom + reach), TEXT, thick)
