@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from unienc_cli.console import SCHEMA, emit, reported_when_partial, reporting
-from unienc_cli.options import Checkpoint, Device, DryRun, Force, Json, Quiet, Threads, use_threads
+from unienc_cli.options import (
+    Checkpoint,
+    Device,
+    DryRun,
+    Force,
+    Json,
+    Quiet,
+    SteeringRatio,
+    Threads,
+    Wheelbase,
+    use_threads,
+)
 
 INPUTS = (
     "Videos, pictures, a folder or quoted pattern of either (pictures make one stream in natural "
@@ -39,8 +50,8 @@ def infer_video(
         typer.Option(
             metavar="NAMES",
             help="What to compute, with commas: depth, motion (the camera's), flow and mask (what "
-            "moves by itself), semantic, instance, panoptic (default: all that the network can "
-            "say).",
+            "moves by itself), semantic, instance, panoptic, steering (default: all that the "
+            "network can say).",
         ),
     ] = None,
     start: Annotated[
@@ -81,6 +92,26 @@ def infer_video(
             show_default=False,
         ),
     ] = None,
+    camera_height: Annotated[
+        float | None,
+        typer.Option(
+            metavar="M",
+            help="Height of the camera above the road in m, for the path that steering draws "
+            "(default: that of --scale, of the store, or 1.5).",
+            show_default=False,
+        ),
+    ] = None,
+    horizon: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ROW",
+            help="Row of the input, in px, at which a flat road would end, for that path "
+            "(default: that of the principal point: the camera is level).",
+            show_default=False,
+        ),
+    ] = None,
+    steering_ratio: SteeringRatio = None,
+    wheelbase: Wheelbase = None,
     device: Device = "auto",
     threads: Threads = None,
     force: Force = False,
@@ -108,6 +139,10 @@ def infer_video(
         fov=fov,
         drive=drive,
         max_depth=max_depth,
+        camera_height=camera_height,
+        horizon=horizon,
+        steering_ratio=steering_ratio,
+        wheelbase=wheelbase,
     )
     with reporting(quiet) as reporter, reported_when_partial(emit_report):
         report = infer.infer_video(

@@ -44,6 +44,17 @@ LookAhead = Annotated[
         show_default=False,
     ),
 ]
+SteeringRatio = Annotated[
+    float | None,
+    typer.Option(
+        help="Angle of the steering wheel over that of the front wheels: turns the one into "
+        "curvature, with --wheelbase.",
+        show_default=False,
+    ),
+]
+Wheelbase = Annotated[
+    float | None, typer.Option(help="Between the axles, in m.", show_default=False)
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Sets = Annotated[
     list[str] | None,

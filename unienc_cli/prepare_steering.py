@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unienc_cli.options import DryRun, Force, Json, LookAhead, Quiet, Threads, Workers, use_threads
+from unienc_cli.options import (
+    DryRun,
+    Force,
+    Json,
+    LookAhead,
+    Quiet,
+    SteeringRatio,
+    Threads,
+    Wheelbase,
+    Workers,
+    use_threads,
+)
 from unienc_cli.prepare_sets import (
     ImageEncoding,
     Making,
@@ -29,18 +40,6 @@ Label = Annotated[
         "steering_unit (default: what the files hold).",
         show_default=False,
     ),
-]
-Ratio = Annotated[
-    float | None,
-    typer.Option(
-        "--steering-ratio",
-        help="Angle of the steering wheel over that of the front wheels: turns the one into "
-        "curvature, with --wheelbase.",
-        show_default=False,
-    ),
-]
-Wheelbase = Annotated[
-    float | None, typer.Option(help="Between the axles, in m.", show_default=False)
 ]
 MaxGap = Annotated[
     float,
@@ -131,7 +130,7 @@ def frame_table(
     split: Split = "train",
     size: Size = "native",
     label: Label = None,
-    steering_ratio: Ratio = None,
+    steering_ratio: SteeringRatio = None,
     wheelbase: Wheelbase = None,
     max_gap: MaxGap = 0.5,
     outlier: Outlier = None,
@@ -175,7 +174,7 @@ def udacity(
     split: Split = "train",
     size: Size = "native",
     label: Label = None,
-    steering_ratio: Ratio = None,
+    steering_ratio: SteeringRatio = None,
     wheelbase: Wheelbase = None,
     max_gap: MaxGap = 0.5,
     outlier: Outlier = None,
@@ -212,7 +211,7 @@ def sullychen(
     split: Split = "train",
     size: Size = "native",
     label: Label = None,
-    steering_ratio: Ratio = None,
+    steering_ratio: SteeringRatio = None,
     wheelbase: Wheelbase = None,
     max_gap: MaxGap = 0.5,
     outlier: Outlier = None,
@@ -242,7 +241,7 @@ def comma2k19(
     split: Split = "train",
     size: Size = "240x320",
     label: Label = None,
-    steering_ratio: Ratio = None,
+    steering_ratio: SteeringRatio = None,
     wheelbase: Wheelbase = None,
     look_ahead: LookAhead = None,
     max_gap: MaxGap = 0.5,
@@ -273,7 +272,7 @@ def mit_driving(
     split: Split = "train",
     size: Size = "native",
     label: Label = None,
-    steering_ratio: Ratio = None,
+    steering_ratio: SteeringRatio = None,
     wheelbase: Wheelbase = None,
     max_gap: MaxGap = 5.0,  # no sequence of the protocol holds a longer one
     outlier: Outlier = None,

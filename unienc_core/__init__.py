@@ -18,6 +18,9 @@ Consecutive frames of a camera, each of which is encoded once:
 
 >>> for output in predictor.stream(frames):
 ...     use(output)
+
+A network with a steering head says there what it reads off the last frames, left positive, in the
+unit of its label (`predictor.steering`): `output.steering.value`, None until it has seen enough.
 """
 
 from __future__ import annotations

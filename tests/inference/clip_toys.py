@@ -12,6 +12,7 @@ from unienc_core.inference.frames import Frame, FrameSource, Losses, SourceInfo
 from unienc_core.inference.results import ClipFacts, FrameResult
 from unienc_core.inference.scene import Scene
 from unienc_core.inference.span import WHOLE, Picker, Span
+from unienc_core.inference.steering import GridWindow
 from unienc_core.inference.video_writer import VideoWriter, make_whole
 from unienc_core.presets import DepthSpec
 
@@ -27,6 +28,9 @@ class StubPredictor:
     def looks_ahead(self, outputs: Collection[str] = ()) -> bool:
         return False
 
+    def window(self) -> GridWindow:
+        return GridWindow(1)
+
     def encode(self, image: np.ndarray) -> np.ndarray:
         return image
 
@@ -37,6 +41,7 @@ class StubPredictor:
         outputs: Collection[str] = (),
         following: np.ndarray | None = None,
         K: np.ndarray | None = None,
+        window: GridWindow | None = None,
     ) -> FrameOutput:
         value = 0.05 + current.mean() / 1000
         disparity = np.full((12, 16), value, np.float32)

@@ -168,7 +168,9 @@ class Neighbours(StubPredictor):
     def looks_ahead(self, outputs=()) -> bool:
         return True
 
-    def decode(self, current, previous=None, outputs=(), following=None, K=None) -> FrameOutput:
+    def decode(
+        self, current, previous=None, outputs=(), following=None, K=None, window=None
+    ) -> FrameOutput:
         output = super().decode(current, previous)
         if previous is None or following is None:
             return output

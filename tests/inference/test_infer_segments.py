@@ -120,7 +120,7 @@ class SeesOneCar(StubPredictor):
     classes = cityscapes_table()
     _count = 0
 
-    def decode(self, current, previous=None, outputs=(), following=None, K=None):
+    def decode(self, current, previous=None, outputs=(), following=None, K=None, window=None):
         self._count += 1
         ids = np.zeros(current.shape[:2], np.int32)
         ids[5:20, 100:300] = 26000 + self._count % 7

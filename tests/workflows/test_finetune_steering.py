@@ -17,6 +17,7 @@ from unienc_core.errors import DataError, UsageError
 from unienc_core.models.network import build_network
 from unienc_core.presets import dump_preset, load_preset
 from unienc_core.workflows.finetune_steering import Folding, finetune_steering
+from unienc_core.workflows.infer import VideoRequest, infer_video
 from unienc_core.workflows.prepare import prepare_synth_city
 from unienc_core.workflows.steering_scoring import windows
 from unienc_core.workflows.training_data import TrainingData
@@ -120,6 +121,26 @@ def test_a_frozen_encoder_keeps_every_bit(whole):
             assert all(torch.equal(tensors[name], began[name]) for name in encoder)
             heads = [name for name in tensors if name.startswith("heads.")]
             assert not all(torch.equal(tensors[name], began[name]) for name in heads)
+
+
+def test_a_video_of_a_tested_drive_says_what_the_fold_predicted(city, whole, tmp_path):
+    """On grids out of a cache there, frame by frame through the best weights here."""
+    with (whole[0] / "fold-0" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    drive = rows[0]["drive"]
+    infer_video(
+        [city],
+        request=VideoRequest(sinks="jsonl", drive=drive),
+        out=tmp_path / "x.jsonl",
+        checkpoint=whole[0] / "fold-0" / "best",
+        device="cpu",
+    )
+    lines = map(json.loads, (tmp_path / "x.jsonl").read_text().splitlines())
+    values = {line["index"]: line["steering"]["value"] for line in lines}
+    tested = {int(row["frame"]): float(row["value"]) for row in rows if row["drive"] == drive}
+    assert len(tested) == len(values) // FRAMES
+    found = np.array([values[frame] for frame in tested])
+    np.testing.assert_allclose(found, list(tested.values()), atol=1e-5)
 
 
 @pytest.mark.parametrize("done", [20, 27, STEPS])

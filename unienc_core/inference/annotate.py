@@ -10,8 +10,10 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+import torch
 
 from unienc_core.class_tables import ClassTable
+from unienc_core.geometry.camera import resize_K
 from unienc_core.inference.frames import Frame
 from unienc_core.inference.metric import METRES
 from unienc_core.inference.motion_overlays import choose_full_speed, draw_mask, draw_own_flow
@@ -35,6 +37,7 @@ from unienc_core.inference.seg_overlays import (
     draw_panoptic,
     draw_semantic,
 )
+from unienc_core.inference.steering_overlays import draw_gauge, draw_road_path
 from unienc_core.sentences import TASKS
 
 T = TypeVar("T")
@@ -72,9 +75,11 @@ class Annotator:
         self._has_depth, self._has_path = ("depth" in facts.outputs, "motion" in facts.outputs)
         self._has_flow, self._has_mask = ("flow" in facts.outputs, "mask" in facts.outputs)
         self._has_classes = bool(set(TASKS) & set(facts.outputs))
-        num_panels = 1 + len(set(facts.outputs) - {"motion"})
+        num_panels = 1 + len(set(facts.outputs) - {"motion", "steering"})
         self._size = picture_size(facts.info.height, facts.info.width, num_panels)
         self._columns = num_columns(self._size, num_panels)
+        self._steering, self._road_path = facts.steering, facts.road_path
+        self._K = _at_size(facts, self._size)
         is_metric = facts.unit == METRES
         self._path_unit = facts.unit if is_metric else f"({facts.unit})"
         self._label = f"depth, {facts.unit}"
@@ -153,9 +158,21 @@ class Annotator:
                 panels.append(cell)
             else:
                 legends.append(self._class_legend(width))
-        if self._has_path:  # last: the other panels show the picture without it
+        # Last: the other panels show the picture without it.
+        self._draw_steering(result, picture)
+        if self._has_path:
             self._draw_path(result, picture)
         return compose(header, panels, legends)
+
+    def _draw_steering(self, result: FrameResult, picture: np.ndarray) -> None:
+        steering, path = result.output.steering, self._road_path
+        if steering is None or self._steering is None:
+            return
+        if path is not None and steering.value is not None:
+            ribbon = path.ribbon(steering.value, self._K, self._size)
+            if ribbon is not None:
+                draw_road_path(picture, ribbon, path.look_ahead)
+        draw_gauge(picture, steering, self._steering, beside_path=self._has_path)
 
     def _draw_path(self, result: FrameResult, picture: np.ndarray) -> None:
         if result.scene.is_cut:
@@ -248,6 +265,12 @@ def _emptying(items: list[T]) -> Iterator[T]:
     items.reverse()
     while items:
         yield items.pop()
+
+
+def _at_size(facts: ClipFacts, size: tuple[int, int]) -> np.ndarray:
+    """Return the intrinsics of a clip's pictures at another size."""
+    K = torch.from_numpy(np.asarray(facts.K, np.float64))
+    return resize_K(K, (facts.info.height, facts.info.width), size).numpy()
 
 
 def _when(frame: Frame) -> str:

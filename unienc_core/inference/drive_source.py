@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from unienc_core.data.store import Store
+from unienc_core.data.store import DriveInfo, Store
 from unienc_core.errors import StoreError, UsageError, nearest
 from unienc_core.inference.frames import Frame, FrameSource, Losses, SourceInfo
 from unienc_core.inference.span import WHOLE, Picker, Span
@@ -37,7 +38,15 @@ class DriveSource(FrameSource):
         rate = Fraction(self._store.fps).limit_denominator(1001)
         self.losses = Losses()
         self.info = SourceInfo(
-            path, chosen.name, height, width, rate, 1 / rate, self._num_frames, first.get("K")
+            path,
+            chosen.name,
+            height,
+            width,
+            rate,
+            1 / rate,
+            self._num_frames,
+            first.get("K"),
+            camera_height=recorded_height(chosen),
         )
 
     def close(self) -> None:
@@ -54,6 +63,14 @@ class DriveSource(FrameSource):
                 yield Frame(image, index, index, float(time))
             if picker.ended:
                 break
+
+
+def recorded_height(drive: DriveInfo) -> float | None:
+    """Return the height of the camera above the ground that a drive records, m."""
+    height = drive.attrs.get("camera_height")
+    if isinstance(height, bool) or not isinstance(height, int | float):
+        return None
+    return float(height) if 0 < height < math.inf else None
 
 
 def _find_drive(store: Store, path: Path, name: str | None) -> int:

@@ -14,13 +14,15 @@ import torch
 from unienc_core.errors import UsageError
 from unienc_core.geometry.camera import disparity_to_depth
 from unienc_core.inference.scene_motion import SceneMotion
+from unienc_core.inference.steering import Steering
 from unienc_core.presets import DepthSpec
 from unienc_core.segmentation import Segmentation
+from unienc_core.sentences import TASKS
 
-Output = Literal["depth", "motion", "flow", "mask", "semantic", "instance", "panoptic"]
+Output = Literal["depth", "motion", "flow", "mask", "semantic", "instance", "panoptic", "steering"]
 OUTPUTS: Final[tuple[Output, ...]] = get_args(Output)
 """What a network may have to say of a frame; `motion` is the camera's, `flow` and `mask` are about
-what moves by itself."""
+what moves by itself, `steering` is read off the last frames."""
 
 DEPTH_AND_MOTION: Final[tuple[Output, ...]] = ("depth", "motion")
 
@@ -35,13 +37,36 @@ _MADE_FROM: dict[Output, tuple[str, ...]] = {
     **MOTION_KEYS,
     "depth": ("disparity",),
     "flow": ("disparity", *MOTION_KEYS["flow"]),
+    **dict.fromkeys(TASKS, ("mask_logits",)),
 }
-_CALLED = {"depth": "depth", "motion": "motion", "flow": "scene flow", "mask": "motion mask"}
+_CALLED: dict[Output, str] = {
+    **{task: f"{task} segmentation" for task in TASKS},
+    "flow": "scene flow",
+    "mask": "motion mask",
+}
 
 
 def outputs_of(keys: Collection[str]) -> tuple[Output, ...]:
-    """Return what a network can say that makes these predictions."""
-    return tuple(o for o in OUTPUTS if set(_MADE_FROM.get(o, ("mask_logits",))) <= set(keys))
+    """Return what a network can say that makes these predictions.
+
+    Steering is not among it: that prediction bears the name of its label.
+    """
+    return tuple(o for o in OUTPUTS if o in _MADE_FROM and set(_MADE_FROM[o]) <= set(keys))
+
+
+def usual_of(able: Collection[Output]) -> tuple[Output, ...]:
+    """Return what a network says if nobody asks for anything else.
+
+    Args:
+        able: What it can say.
+
+    Returns:
+        Depth, and what there is of motion, flow, mask and steering; without depth, steering alone
+        where there is some.
+    """
+    if "steering" in able and "depth" not in able:
+        return ("steering",)
+    return ("depth", *(o for o in OUTPUTS if o in able and o not in ("depth", *TASKS)))
 
 
 def check_able(wanted: Collection[str], able: Collection[Output], name: str) -> None:
@@ -57,7 +82,7 @@ def check_able(wanted: Collection[str], able: Collection[Output], name: str) -> 
     """
     for output in OUTPUTS:
         if output in wanted and output not in able:
-            what = _CALLED.get(output, f"{output} segmentation")
+            what = _CALLED.get(output, output)
             has = ", ".join(able) or "nothing of the kind"
             raise UsageError(f"the network of '{name}' has no {what}; it has {has}")
 
@@ -77,6 +102,7 @@ class FrameOutput:
             are those to show to people, whose class is probable.
         scene_motion: What moves by itself, at the network's size; None where there is no previous
             frame, where a head needs a next one and there is none, or it was not asked for.
+        steering: Read off the last frames up to this one; None if it was not asked for.
     """
 
     disparity: np.ndarray | None
@@ -85,6 +111,7 @@ class FrameOutput:
     T_previous_current: np.ndarray | None
     segmentation: Segmentation = Segmentation()
     scene_motion: SceneMotion | None = None
+    steering: Steering | None = None
 
     @cached_property
     def depth(self) -> np.ndarray:

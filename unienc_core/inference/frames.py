@@ -62,6 +62,7 @@ class SourceInfo:
         has_audio: Whether there is sound, which nothing here takes up.
         is_still: Whether it is one picture and no film.
         is_timed: Whether the times of its frames are known, not assumed.
+        camera_height: Above the ground, m, where the source knows it.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class SourceInfo:
     has_audio: bool = False
     is_still: bool = False
     is_timed: bool = True
+    camera_height: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ _COLOURS = cv2.cvtColor(
     cv2.COLOR_BGR2RGB,
 )
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+Corner = Literal["top right", "top left", "bottom left"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ def draw_path(
     """
     height, width = picture.shape[:2]
     line = text_size(width)
-    side = round(min(0.66 * height, max(0.24 * width, 7.5 * line)))
+    side = path_inset_side(height, width)
     box = open_inset(picture, side, side) if side >= 4 * line else None
     if box is None:
         return
@@ -203,16 +206,24 @@ def draw_path(
     _scale_bar(box, inner / window, window, unit, line)
 
 
-def open_inset(picture: np.ndarray, height: int, width: int) -> np.ndarray | None:
-    """Darken a framed box at the top right of a picture and return it as a view to draw into.
+def path_inset_side(height: int, width: int) -> int:
+    """Return the side of the box that `draw_path` draws into a picture of this size, px."""
+    return round(min(0.66 * height, max(0.24 * width, 7.5 * text_size(width))))
+
+
+def open_inset(
+    picture: np.ndarray, height: int, width: int, corner: Corner = "top right"
+) -> np.ndarray | None:
+    """Darken a framed box in a corner of a picture and return it as a view to draw into.
 
     None where there is no room for it, so that nothing could be read.
     """
     margin = round(0.4 * text_size(picture.shape[1]))
     if height + 2 * margin > picture.shape[0] or width + 2 * margin > picture.shape[1]:
         return None
-    right = picture.shape[1] - margin
-    box = picture[margin : margin + height, right - width : right]
+    left = margin if "left" in corner else picture.shape[1] - margin - width
+    top = margin if "top" in corner else picture.shape[0] - margin - height
+    box = picture[top : top + height, left : left + width]
     box[:] = cv2.addWeighted(box, 0.32, np.full_like(box, BACKGROUND), 0.68, 0)
     cv2.rectangle(box, (0, 0), (width - 1, height - 1), FAINT, 1)
     return box

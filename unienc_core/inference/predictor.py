@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from unienc_core.checkpoint import Checkpoint, load_checkpoint
 from unienc_core.device import resolve_device, resource_errors
@@ -19,6 +17,7 @@ from unienc_core.inference.frame_output import (
     Output,
     check_able,
     outputs_of,
+    usual_of,
 )
 from unienc_core.inference.neighbours import (
     EncodedFrame,
@@ -30,7 +29,9 @@ from unienc_core.inference.neighbours import (
     read_motion,
     to_tensor,
 )
-from unienc_core.inference.segmenting import INSTANCES_TO_SHOW, segment_pixels
+from unienc_core.inference.segmenting import INSTANCES_TO_SHOW
+from unienc_core.inference.single import decode_single
+from unienc_core.inference.steering import GridWindow, Steering, SteeringHead
 from unienc_core.inference.stream import with_next
 from unienc_core.models.network import Network
 from unienc_core.presets import Preset
@@ -49,9 +50,9 @@ class Predictor:
 
     Attributes:
         outputs: What the network can say.
-        usual: What it says if not asked for anything else: depth, and all there is of motion, flow
-            and mask.
+        usual: What it says if not asked for anything else, see `usual_of`.
         has_pose: Whether motion is among it.
+        steering: What its steering head predicts, and of how many frames; None without one.
         classes: What label ids mean.
     """
 
@@ -62,11 +63,14 @@ class Predictor:
         self.device = torch.device(device)
         with resource_errors(f"moving the network to {self.device}"):
             self.network = network.to(self.device).eval()
-        self.outputs = outputs_of(network.produces)
+        self.steering = SteeringHead.of(network)
+        steers: tuple[Output, ...] = ("steering",) if self.steering else ()
+        self.outputs = (*outputs_of(network.produces), *steers)
         self.has_pose = "motion" in self.outputs
-        self.usual: tuple[Output, ...] = ("depth", *(o for o in MOTION_KEYS if o in self.outputs))
+        self.usual = usual_of(self.outputs)
         self.classes = preset.classes
         self._previous: EncodedFrame | None = None
+        self._window = self.window()
 
     def step(
         self,
@@ -90,13 +94,13 @@ class Predictor:
             ResourceError: If memory runs out.
         """
         current = self.encode(frame)
-        output = self.decode(current, self._previous, outputs, K=K)
+        output = self.decode(current, self._previous, outputs, K=K, window=self._window)
         self._previous = current
         return output
 
     def reset(self) -> None:
-        """Forget the previous frame: the next one starts a new stream."""
-        self._previous = None
+        """Forget the previous frames: the next one starts a new stream."""
+        self._previous, self._window = None, self.window()
 
     def predict(
         self,
@@ -110,7 +114,8 @@ class Predictor:
 
         Args:
             images: `H W 3`, uint8, RGB, any size; one, two, or three, of which only networks that
-                look at three frames at once (`looks_ahead`) take notice.
+                look at three frames at once (`looks_ahead`) take notice. Steering needs more frames
+                and so comes from `stream` or `step`.
             outputs: What to say of it; nothing else is computed. Default: the `usual`.
             K: `3 3`, px of the images; see `decode`.
 
@@ -130,6 +135,10 @@ class Predictor:
             return self.decode(first, None, outputs)
         return self.decode(others[0], first, outputs, *others[1:], K=K)
 
+    def window(self) -> GridWindow:
+        """Return what `decode` keeps of the frames of one stream for steering, still empty."""
+        return GridWindow(self.steering.num_frames if self.steering else 1)
+
     def stream(
         self,
         frames: Iterable[np.ndarray],
@@ -147,7 +156,8 @@ class Predictor:
             K: `3 3`, px of the frames; see `decode`.
 
         Yields:
-            One output per frame, with the motion since the frame before.
+            One output per frame, with the motion since the frame before; the first N - 1 have no
+            steering where its head sees N frames.
 
         Raises:
             ShapeError: If a frame is not such an image.
@@ -155,9 +165,9 @@ class Predictor:
             IntegrityError: If the network's answer is not finite.
             ResourceError: If memory runs out.
         """
-        previous = None
+        previous, window = None, self.window()
         for current, following in with_next(map(self.encode, frames), self.looks_ahead(outputs)):
-            yield self.decode(current, previous, outputs, following, K)
+            yield self.decode(current, previous, outputs, following, K, window)
             previous = current
 
     def looks_ahead(self, outputs: Collection[Output] | None = None) -> bool:
@@ -183,7 +193,7 @@ class Predictor:
         """
         check_able(tasks, self.outputs, self.preset.name)
         encoded = self._encode(image, self.preset.eval_size or self.preset.image_size)
-        return self._decode_frame(encoded, tasks, instance_threshold=0.0)[1]
+        return decode_single(self.network, encoded, tasks, self.classes, 0.0)[1]
 
     def encode(self, frame: np.ndarray) -> EncodedFrame:
         """Do what depends on one frame alone, once, for any number of `decode` and `motion`.
@@ -204,6 +214,7 @@ class Predictor:
         outputs: Collection[Output] | None = None,
         following: EncodedFrame | None = None,
         K: np.ndarray | None = None,
+        window: GridWindow | None = None,
     ) -> FrameOutput:
         """Predict for an encoded frame, and what has moved since `previous` if there is one.
 
@@ -215,6 +226,8 @@ class Predictor:
             following: The one after it, for a network that `looks_ahead`.
             K: `3 3`, px of the image, for a network whose motion heads are `aligned`; without it
                 there is no flow and no mask.
+            window: Of the frames before it, see `window`; where steering is wanted, the frame is
+                added to it. Without one, the frame is the first of its stream.
 
         Raises:
             UsageError: If the network cannot say it, or not without K.
@@ -229,7 +242,9 @@ class Predictor:
             if outputs is not None and K is None:
                 check_without_K(self.network, wanted, self.preset.name)
         needed = wanted | ({"depth"} if "flow" in asked else set())
-        disparity, segmentation = self._decode_frame(current, needed, INSTANCES_TO_SHOW)
+        disparity, segmentation = decode_single(
+            self.network, current, needed, self.classes, INSTANCES_TO_SHOW
+        )
         T_previous_current, scene_motion = None, None
         if previous is not None and asked:
             known = known_of_frame(current, disparity, K)
@@ -243,6 +258,7 @@ class Predictor:
             T_previous_current if "motion" in wanted else None,
             segmentation,
             scene_motion,
+            self._steer(current, window or self.window()) if "steering" in wanted else None,
         )
 
     def motion(self, previous: EncodedFrame, current: EncodedFrame) -> np.ndarray:
@@ -258,6 +274,16 @@ class Predictor:
         asked = {"motion": MOTION_KEYS["motion"]}
         return decode_pair(self.network, previous, current, None, asked, {})["T_source_target"]
 
+    def _steer(self, frame: EncodedFrame, window: GridWindow) -> Steering:
+        assert self.steering is not None  # else the network cannot say it
+        with resource_errors("inference"), torch.inference_mode():
+            window.add(self.steering.grid(frame.pyramids))
+            if window.num_missing:
+                return Steering(None, window.num_missing)
+            value = self.steering.read(self.network, window)
+            check_finite(value)
+            return Steering(float(value), 0)
+
     def _wanted(self, outputs: Collection[Output] | None) -> set[Output]:
         return set(self.usual if outputs is None else outputs)
 
@@ -266,30 +292,6 @@ class Predictor:
             image = to_tensor(frame, size, self.device)
             pyramids = self.network.encode(image)
         return EncodedFrame(image, pyramids, (frame.shape[0], frame.shape[1]))
-
-    def _decode_frame(
-        self, frame: EncodedFrame, outputs: Collection[str], instance_threshold: float
-    ) -> tuple[np.ndarray | None, Segmentation]:
-        """Run the heads that see one frame, as far as somebody wants what they make."""
-        tasks: list[Task] = [task for task in TASKS if task in outputs]
-        keys = ("disparity",) if "depth" in outputs else ()
-        keys += ("class_logits", "mask_logits") if tasks else ()
-        if not keys:
-            return None, Segmentation()
-        with resource_errors("inference"), torch.inference_mode():
-            image = frame.image
-            numbers = torch.tensor([[TASKS.index(task) for task in tasks]], device=image.device)
-            made = self.network.decode_frame(frame.pyramids, image, {"task": numbers}, keys)
-            values = [cast(Tensor, made[key])[0].float() for key in keys]
-            check_finite(*values)
-            disparity = values.pop(0)[0].cpu().numpy() if "depth" in outputs else None
-            if not tasks:
-                return disparity, Segmentation()
-            seen = (image.shape[2], image.shape[3])
-            classes, masks = values
-            return disparity, segment_pixels(
-                classes, masks, tasks, seen, frame.size, self.classes, instance_threshold
-            )
 
 
 def load_predictor(path: Path | str, device: str = "auto") -> Predictor:

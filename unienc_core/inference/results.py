@@ -11,8 +11,10 @@ from unienc_core.class_tables import ClassTable, cityscapes_table
 from unienc_core.inference.frame_output import DEPTH_AND_MOTION, FrameOutput, Output, enlarge
 from unienc_core.inference.frames import Frame, SourceInfo
 from unienc_core.inference.moving import Moving
+from unienc_core.inference.road_path import RoadPath
 from unienc_core.inference.scene import Scene
 from unienc_core.inference.seen import Seen
+from unienc_core.inference.steering import SteeringHead
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class ClipFacts:
         classes: What label ids mean.
         network_size: (h, w) that the network works at; None for that of the source.
         max_depth: Farthest point of point clouds, in `unit`; None for what suits them.
+        steering: What the steering of `outputs` is; None without.
+        road_path: How it is laid on the road; None for no path.
     """
 
     info: SourceInfo
@@ -38,6 +42,8 @@ class ClipFacts:
     classes: ClassTable = field(default_factory=cityscapes_table)
     network_size: tuple[int, int] | None = None
     max_depth: float | None = None
+    steering: SteeringHead | None = None
+    road_path: RoadPath | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,11 @@ class FrameResult:
         scaled = motion.copy()
         scaled[:3, 3] *= self.scale
         return scaled
+
+    @property
+    def steering(self) -> float | None:
+        """In the unit of the label, left positive; None while too few frames were seen."""
+        return None if self.output.steering is None else self.output.steering.value
 
     def own_flow_at(self, size: tuple[int, int]) -> np.ndarray | None:
         """Return the own flow at a size, `3 h w`, float32, in the unit of depth; None if unknown.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from unienc_core.data.store import DriveInfo, Store
+from unienc_core.data.store import Store
 from unienc_core.errors import DataError, IntegrityError
+from unienc_core.inference.drive_source import recorded_height
 from unienc_core.inference.predictor import EncodedFrame, Predictor
 from unienc_core.metrics.depth import Kind, to_depth
 from unienc_core.metrics.motion import motion_labels
@@ -178,14 +178,6 @@ class StoreSource:
                 invalid = self._store.keys["motion_mask"].invalid
                 sample.motion = motion_labels(record["motion_mask"], invalid)
             yield sample
-
-
-def recorded_height(drive: DriveInfo) -> float | None:
-    """Return the height of the camera above the ground that a drive records, m."""
-    height = drive.attrs.get("camera_height")
-    if isinstance(height, bool) or not isinstance(height, int | float):
-        return None
-    return float(height) if 0 < height < math.inf else None
 
 
 def list_frames(store: Store) -> list[tuple[int, int]]:

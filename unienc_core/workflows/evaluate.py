@@ -13,6 +13,7 @@ import numpy as np
 from unienc_core.contracts import Progress, Reporter
 from unienc_core.data.store import Store, is_store, resolve_store
 from unienc_core.errors import DataError, UsageError
+from unienc_core.inference.drive_source import recorded_height
 from unienc_core.inference.predictor import predictor_from
 from unienc_core.metrics.depth import KINDS, METRICS, Kind
 from unienc_core.metrics.pose import POSE_METRICS
@@ -29,7 +30,6 @@ from unienc_core.workflows.depth_sources import (
     StoreSource,
     check_pictures,
     list_frames,
-    recorded_height,
 )
 from unienc_core.workflows.export_record import read_record
 from unienc_core.workflows.intrinsics import CameraRequest, parse_camera

@@ -16,23 +16,16 @@ from unienc_core.inference.annotate import Annotator
 from unienc_core.inference.clip import process_clip
 from unienc_core.inference.frame_output import Output
 from unienc_core.inference.frames import FrameSource
-from unienc_core.inference.metric import RunningScale, refuse_ground_truth
+from unienc_core.inference.metric import RunningScale
 from unienc_core.inference.outputs import Outputs
 from unienc_core.inference.predictor import Predictor, predictor_from
 from unienc_core.inference.results import ClipFacts
+from unienc_core.inference.road_path import RoadPath
 from unienc_core.inference.sinks import sink_class
-from unienc_core.inference.span import Span, parse_moment
-from unienc_core.metrics.scale import Scale, parse_scale
-from unienc_core.workflows.infer_inputs import Reading, is_single, parse_fps
-from unienc_core.workflows.infer_jobs import (
-    Job,
-    check_max_depth,
-    check_outputs,
-    choose_outputs,
-    parse_outputs,
-    parse_sinks,
-    probe,
-)
+from unienc_core.inference.steering import SteeringHead
+from unienc_core.workflows.infer_inputs import is_single
+from unienc_core.workflows.infer_jobs import Job, check_outputs, choose_outputs, probe
+from unienc_core.workflows.infer_plan import Plan, VideoRequest
 from unienc_core.workflows.infer_report import (
     describe_clip,
     describe_job,
@@ -40,6 +33,7 @@ from unienc_core.workflows.infer_report import (
     raise_if_incomplete,
     say_what_is_missing,
 )
+from unienc_core.workflows.infer_steering import check_path_options, lay_path, means_a_path
 from unienc_core.workflows.intrinsics import (
     ASSUMED_FOV,
     Intrinsics,
@@ -48,41 +42,6 @@ from unienc_core.workflows.intrinsics import (
 )
 
 __all__ = ["VideoRequest", "format_report", "infer_video"]
-
-
-@dataclass(frozen=True)
-class VideoRequest:
-    """What is wanted of the inputs, in the words of the command line.
-
-    Attributes:
-        sinks: ``mp4,png16,npz,h5,jsonl,ply`` or some of them; None for ``mp4``.
-        outputs: ``depth,motion,flow,mask,semantic,instance,panoptic`` or some of them, which alone
-            are computed; None for all that the network can say.
-        start: First moment: a frame number, or a time (``12.5s``, ``1:30``); None for the start.
-        stop: The moment before which to stop; None for the end.
-        stride: Every how many frames one is taken; motion is between frames that are taken.
-        fps: Pictures a second of rows of pictures; None for 25.
-        scale: ``camera_height=M`` (m), ``factor=F`` or ``none`` for depth in metres; None leaves it
-            up to scale.
-        intrinsics: ``FX,FY,CX,CY`` in pixels of the video; default: from the store, from the
-            checkpoint, or 60 degrees.
-        fov: Horizontal field of view in degrees, in place of `intrinsics`.
-        drive: Drive of a store; default: its first.
-        max_depth: Farthest point of ``ply``, in the unit of depth; None for 80 m, or without
-            metres for 8 median depths of the first frame.
-    """
-
-    sinks: str | None = None
-    outputs: str | None = None
-    start: str | None = None
-    stop: str | None = None
-    stride: int = 1
-    fps: str | None = None
-    scale: str | None = None
-    intrinsics: str | None = None
-    fov: float | None = None
-    drive: str | None = None
-    max_depth: float | None = None
 
 
 def infer_video(
@@ -96,7 +55,7 @@ def infer_video(
     dry_run: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Annotate videos with depth, the camera's path and segmentations.
+    """Annotate videos with depth, the camera's path, segmentations and steering.
 
     Every frame that decodes gives one frame, at its exact time. What cannot be decoded is
     counted; a video that cannot be read does not stop the others.
@@ -126,7 +85,7 @@ def infer_video(
         Interrupted: On Ctrl-C; says what is left of the clip in work.
     """
     began, reporter = time.monotonic(), reporter or Reporter()
-    plan = _Plan.make(request or VideoRequest())
+    plan = Plan.make(request or VideoRequest())
     failures: list[dict[str, str]] = []
 
     def on_failure(path: Path, error: DataError) -> None:
@@ -143,7 +102,11 @@ def infer_video(
         found = find_checkpoint(checkpoint, say=reporter.say)
         predictor = predictor_from(found, device)
         predictions = choose_outputs(plan.outputs, predictor, plan.sinks, plan.scale)
-        run = _Run(plan, found, predictor, predictions, reporter)
+        head = predictor.steering if "steering" in predictions else None
+        is_drawn = head is not None and "mp4" in plan.sinks
+        check_path_options(plan.path_options, head, plan.vehicle, is_drawn)
+        has_path = head is not None and is_drawn and means_a_path(head, plan.vehicle, reporter.say)
+        run = _Run(plan, found, predictor, predictions, head, has_path, reporter)
         videos: list[dict[str, Any]] = []
         for job in jobs:
             try:
@@ -168,45 +131,15 @@ def infer_video(
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """A request that was understood."""
-
-    request: VideoRequest
-    sinks: list[str]
-    outputs: list[Output] | None
-    reading: Reading
-    span: Span
-    scale: Scale | None
-
-    @property
-    def needs_camera(self) -> bool:
-        """Whether metres come from the intrinsics."""
-        return self.scale is not None and self.scale.mode == "camera_height"
-
-    @classmethod
-    def make(cls, request: VideoRequest) -> _Plan:
-        start, stop = request.start, request.stop
-        span = Span(
-            0 if start is None else parse_moment(start, "--start"),
-            None if stop is None else parse_moment(stop, "--stop"),
-            request.stride,
-        )
-        scale = None if request.scale is None else parse_scale(request.scale)
-        refuse_ground_truth(scale)
-        reading = Reading(request.drive, parse_fps(request.fps))
-        sinks, outputs = parse_sinks(request.sinks), parse_outputs(request.outputs)
-        check_max_depth(request.max_depth, sinks)
-        return cls(request, sinks, outputs, reading, span, scale)
-
-
-@dataclass(frozen=True)
 class _Run:
     """All that the clips of one call share."""
 
-    plan: _Plan
+    plan: Plan
     checkpoint: Checkpoint
     predictor: Predictor
     predictions: tuple[Output, ...]
+    steering: SteeringHead | None
+    has_path: bool
     reporter: Reporter
 
     def inspect(self, job: Job) -> dict[str, Any]:
@@ -214,7 +147,9 @@ class _Run:
         with job.open() as source:
             if self.plan.span.stop is None:
                 source.check()
-            return describe_job(job, self._camera(job), source.losses)
+            camera = self._camera(job)
+            self._road_path(job, camera)
+            return describe_job(job, camera, source.losses)
 
     def annotate(self, job: Job) -> dict[str, Any]:
         """Process a clip."""
@@ -230,6 +165,8 @@ class _Run:
             self.predictor.classes,
             self.predictor.preset.image_size,
             self.plan.request.max_depth,
+            self.steering,
+            self._road_path(job, camera),
         )
         sinks = [sink_class(n, info.is_still)(path, facts) for n, path in job.outputs.items()]
         outputs, annotator = Outputs(sinks), Annotator(facts)
@@ -251,7 +188,7 @@ class _Run:
                     self._refuse_nothing(source, summary.num_frames)
             except KeyboardInterrupt:
                 raise _interrupted(outputs) from None
-            clip = describe_clip(summary, source.losses, metric, annotator, outputs)
+            clip = describe_clip(summary, source.losses, metric, annotator, outputs, facts)
             seconds = round(time.monotonic() - began, 3)
             report = describe_job(job, camera, source.losses) | clip | {"seconds": seconds}
         say_what_is_missing(report, self.reporter.say)
@@ -269,16 +206,24 @@ class _Run:
         total = total and max(total, done)
         self.reporter.progress(Progress(info.name, done, total, "frame"))
 
+    def _road_path(self, job: Job, camera: Intrinsics) -> RoadPath | None:
+        if self.steering is None or not self.has_path:
+            return None
+        plan, say = self.plan, self.reporter.say
+        height, horizon = plan.camera_height, plan.request.horizon
+        return lay_path(self.steering, plan.vehicle, height, horizon, job.info, camera, say)
+
     def _camera(self, job: Job) -> Intrinsics:
         camera = job.camera or remembered_intrinsics(job.info, self.checkpoint)
-        if camera.origin == "assumed":
+        if camera.origin == "assumed" and self.predictions != ("steering",):  # it needs none
             self.reporter.say(
                 f"{job.info.path}: intrinsics unknown, assuming {ASSUMED_FOV:g} degrees "
                 "horizontally (--fov or --K say better)"
             )
-        elif camera.origin == "checkpoint" and self.plan.needs_camera:
+        elif camera.origin == "checkpoint" and (self.plan.needs_camera or self.has_path):
+            what = "metres rest" if self.plan.needs_camera else "the path on the road rests"
             self.reporter.say(
-                f"{job.info.path}: metres rest on the camera of the checkpoint's training data, "
+                f"{job.info.path}: {what} on the camera of the checkpoint's training data, "
                 f"fx {camera.K[0, 0]:.0f} and fy {camera.K[1, 1]:.0f} px (--fov or --K say better)"
             )
         return camera

@@ -9,10 +9,11 @@ from typing import Any
 from unienc_core.contracts import Say
 from unienc_core.errors import PartialError
 from unienc_core.inference.annotate import Annotator
-from unienc_core.inference.clip import ClipSummary
+from unienc_core.inference.clip import ClipSummary, SteeringCount
 from unienc_core.inference.frames import Losses
 from unienc_core.inference.metric import RunningScale
 from unienc_core.inference.outputs import Outputs
+from unienc_core.inference.results import ClipFacts
 from unienc_core.workflows.infer_jobs import Job
 from unienc_core.workflows.intrinsics import Intrinsics
 
@@ -44,6 +45,7 @@ def describe_clip(
     metric: RunningScale,
     annotator: Annotator,
     outputs: Outputs,
+    facts: ClipFacts,
 ) -> dict[str, Any]:
     """Return what happened to a clip."""
     depth_range = annotator.depth_range
@@ -62,8 +64,26 @@ def describe_clip(
             "frames_without_plane": metric.num_without_plane,
             "frames_unscaled": metric.num_unknown,
         },
+        "steering": _describe_steering(summary.steering, facts),
         **outputs.report(),
         "timing": summary.timing,
+    }
+
+
+def _describe_steering(count: SteeringCount, facts: ClipFacts) -> dict[str, Any] | None:
+    """Return what was predicted of the steering along a clip; None where it was not asked for."""
+    if facts.steering is None:
+        return None
+    some, path = count.num_values > 0, facts.road_path
+    return {
+        **facts.steering.describe(),
+        "window": facts.steering.num_frames,
+        "frames_warming_up": count.num_without,
+        "frames_predicted": count.num_values,
+        "mean": count.total / count.num_values if some else None,
+        "lowest": count.lowest if some else None,
+        "highest": count.highest if some else None,
+        "path": None if path is None else path.describe(facts.K),
     }
 
 
@@ -76,6 +96,12 @@ def say_what_is_missing(report: Mapping[str, Any], say: Say) -> None:
         say(f"{where}: {plural(report['frames_damaged'], 'frame')} damaged, taken as they are")
     if report["num_scene_cuts"]:
         say(f"{where}: {plural(report['num_scene_cuts'], 'scene cut')}; motion begins anew there")
+    steering = report["steering"]
+    if steering is not None and not steering["frames_predicted"]:
+        say(
+            f"{where}: no steering, which needs {steering['window']} frames in a row without a "
+            "cut or gap"
+        )
     if report["frames_black"]:
         say(f"{where}: {plural(report['frames_black'], 'black frame')} with nothing to see")
     unscaled = report["scale"]["frames_unscaled"]
@@ -143,9 +169,12 @@ def format_report(report: Mapping[str, Any]) -> str:
             continue
         speed = video["frames_out"] / max(video["seconds"], 1e-9)
         busy = ", ".join(f"{k} {v['share']:.0%}" for k, v in video["timing"].items())
-        depth = f", depth {video['depth_unit']}" if "depth" in report["predictions"] else ""
+        what = f", depth {video['depth_unit']}" if "depth" in report["predictions"] else ""
+        if steering := video["steering"]:
+            frames = plural(steering["frames_predicted"], "frame")
+            what += f", {steering['key']} in {steering['unit']} of {frames}"
         lines.append(
-            f"{places}: {video['frames_out']} frames at {video['rate']} a second{depth}, "
+            f"{places}: {video['frames_out']} frames at {video['rate']} a second{what}, "
             f"{speed:.1f} frames/s (busy: {busy})"
         )
     return "\n".join(lines)

@@ -28,7 +28,8 @@ class Hdf5Sink(Sink):
     ``depth`` (`n H W`, float32, the clip's size and unit), ``disparity`` (`n h w`, float32),
     ``T_previous_current`` (`n 4 4`), ``scale``, ``time`` (`n`, float64), ``index``, ``pts``,
     ``lost_before`` (`n`, int64), ``cut``, ``black`` (`n`, bool). Where asked for: ``own_flow``
-    (`n 3 H W`, float32) and ``motion_mask`` (`n H W`, float32), as in `NpzSink`; of segmentations
+    (`n 3 H W`, float32) and ``motion_mask`` (`n H W`, float32), as in `NpzSink`; ``steering``
+    (`n`, float64), with attributes ``key`` (its label) and ``unit``; of segmentations
     ``panoptic`` and ``instance`` (`n H W`, int32, ids, 0 where there is none) and ``semantic``
     (`n H W`, uint8, label ids), with the attributes ``classes`` (names by label id, as JSON) and
     ``instance_factor``: an id of at least that is label id x factor + number. Attributes: ``unit``,
@@ -69,6 +70,8 @@ class Hdf5Sink(Sink):
         values = self._values(result)
         if not self._data:
             self._data = {name: self._create(name, value) for name, value in values.items()}
+            if self.facts.steering is not None:
+                self._data["steering"].attrs.update(self.facts.steering.describe())
             self._file.swmr_mode = True
         n = self._num_frames
         if n % FLUSH_FRAMES == 0:

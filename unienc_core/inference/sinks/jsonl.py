@@ -24,6 +24,9 @@ class JsonlSink(Sink):
     length of their own flow (``mean_own_flow``, in the line's unit; without a mask head of all
     pixels) and the same a second (``mean_speed``, where times are known).
 
+    Where steering was asked for, ``steering`` holds ``key`` and ``unit`` of its label, its
+    ``value`` (left positive; null while too few frames were seen), and how many are ``missing``.
+
     Of segmentations, where asked for, a line holds ``segments`` (panoptic), ``instances`` and
     ``classes`` (semantic): lists with label id, name, area, the mask as COCO's RLE, and what else
     there is of ``id`` (which lasts along the clip), ``score`` and ``bbox`` (x, y, width, height).
@@ -69,6 +72,7 @@ class JsonlSink(Sink):
             "cut": result.scene.is_cut,
             "black": result.scene.is_black,
             **({"moving": self._moving(result)} if self._about_moving else {}),
+            **self._steering(result),
             **seen,
         }
 
@@ -81,6 +85,13 @@ class JsonlSink(Sink):
                 mean = moving.mean_own_flow * scale
                 speed = mean / moving.seconds if self.facts.info.is_timed else None
         return {"share": share, "mean_own_flow": mean, "mean_speed": speed}
+
+    def _steering(self, result: FrameResult) -> dict[str, Any]:
+        head, found = self.facts.steering, result.output.steering
+        if head is None or found is None:
+            return {}
+        what = {**head.describe(), "value": found.value, "missing": found.num_missing}
+        return {"steering": what}
 
     def _seen(self, seen: Seen) -> dict[str, Any]:
         """Return what the line says of segmentations."""

@@ -38,6 +38,8 @@ def frame_arrays(
     if "mask" in outputs:
         mask = result.motion_mask_at(size)
         arrays["motion_mask"] = np.full(size, np.nan, np.float32) if mask is None else mask
+    if "steering" in outputs:
+        arrays["steering"] = np.float64(np.nan if result.steering is None else result.steering)
     return arrays if result.seen is None else arrays | result.seen.maps(size)
 
 
@@ -48,12 +50,18 @@ class NpzSink(FolderSink):
     float32, 0..1, as the network gives it), ``T_previous_current`` (`4 4`, float64, translation in
     the unit of depth), ``own_flow`` (`3 H W`, float32, how far each point moved by itself since the
     previous frame, in the unit of depth, see `unienc_core.inference.scene_motion`) and
-    ``motion_mask`` (`H W`, float32, 0..1). What is unknown is NaN. Of segmentations it holds
-    ``panoptic`` and ``instance`` (`H W`, int32, ids, 0 where there is none) and ``semantic``
-    (`H W`, uint8, label ids). What was not asked for is absent.
+    ``motion_mask`` (`H W`, float32, 0..1), and ``steering`` (a number, float64, left positive; its
+    label and unit stand in the folder's ``unienc.json``). What is unknown is NaN. Of segmentations
+    it holds ``panoptic`` and ``instance`` (`H W`, int32, ids, 0 where there is none) and
+    ``semantic`` (`H W`, uint8, label ids). What was not asked for is absent.
     """
 
     suffix = "_npz"
+
+    def describe(self) -> dict[str, Any]:
+        """Return unit, intrinsics, and what steering means."""
+        head = self.facts.steering
+        return super().describe() | ({} if head is None else {"steering": head.describe()})
 
     def write(self, result: FrameResult) -> None:
         """Write the frame's arrays."""
