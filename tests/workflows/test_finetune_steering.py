@@ -100,6 +100,7 @@ def test_two_folds_end_in_a_table(city, whole):
         kept = fold["baselines"]["persistence_1_frame"]["steering_mse"]
         assert kept == pytest.approx(np.mean((np.array(before) - truth) ** 2), 1e-5)
         tested.append({r["drive"] for r in rows})
+        assert (out / f"fold-{fold['fold']}" / "along-time.png").stat().st_size > 1000
         lines = (out / f"fold-{fold['fold']}" / "validation.jsonl").read_text().splitlines()
         chosen = min(map(json.loads, lines), key=lambda line: line["validation"])
         assert (fold["step"], fold["validation_mse"]) == (chosen["step"], chosen["validation"])

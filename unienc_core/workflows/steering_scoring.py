@@ -65,6 +65,7 @@ class Truth:
     Attributes:
         labels: Of each drive, NaN where unknown.
         names: Of each drive.
+        times: Of each drive's frames, s.
         unit: Of the labels.
 
     Raises:
@@ -79,13 +80,17 @@ class Truth:
         places = [(store, n) for store in stores for n in range(len(store.drives))]
         self.names = [store.drives[n].name for store, n in places]
         self.labels = [store.column(n, label).astype(np.float64) for store, n in places]
-        self._times = [take.times for take in takes_of(stores)]
+        self.times = [take.times for take in takes_of(stores)]
 
     def at(self, made: Predicted, values: Sequence[np.ndarray] | None = None) -> np.ndarray:
         """Return the labels, or other `values` of all drives, of what was predicted, `n`."""
         values = self.labels if values is None else values
         rows = zip(made.drives, made.frames, strict=True)
         return np.array([values[drive][frame] for drive, frame in rows], np.float64)
+
+    def everything(self) -> list[Span]:
+        """Return all frames."""
+        return [Span(drive, 0, len(labels)) for drive, labels in enumerate(self.labels)]
 
     def within(self, spans: Sequence[Span]) -> np.ndarray:
         """Return the known labels of some frames."""
@@ -114,7 +119,7 @@ class Truth:
         past = [persistence(labels, 1) for labels in self.labels]
         guesses["persistence_1_frame"] = self.at(made, past)
         for age in AGES:
-            pairs = zip(self.labels, self._times, strict=True)
+            pairs = zip(self.labels, self.times, strict=True)
             past = [persistence_after(labels, times, age) for labels, times in pairs]
             guesses[f"persistence_{age:g}_s"] = self.at(made, past)
         return {
