@@ -88,6 +88,15 @@ def finetune_steering(
             show_default=False,
         ),
     ] = None,
+    versus: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Finished run over the same folds, whose test errors to compare, with a sign "
+            "test; once all is trained, this takes seconds.",
+            show_default=False,
+        ),
+    ] = None,
     sets: Sets = None,
     out: Annotated[
         Path | None,
@@ -136,6 +145,7 @@ def finetune_steering(
             grids=grids,
             validate_every=validate_every,
             stride=stride,
+            versus=versus,
             out=out,
             overrides=sets or [],
             seed=seed,

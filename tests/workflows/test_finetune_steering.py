@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from unienc_core.models.network import build_network
 from unienc_core.presets import dump_preset, load_preset
 from unienc_core.workflows.finetune_steering import Folding, finetune_steering
 from unienc_core.workflows.prepare import prepare_synth_city
+from unienc_core.workflows.steering_report import format_report
 from unienc_core.workflows.steering_scoring import windows
 from unienc_core.workflows.training_data import TrainingData
 from unienc_core.workflows.training_module import first_network
@@ -54,7 +56,7 @@ def whole(city, preset, tmp_path_factory):
     return out, go(preset, [city], out)
 
 
-def go(preset, stores, out, *, folding=Folding(2), crash=None, **options):  # noqa: B008
+def go(preset, stores, out, *, folding=Folding(2), crash=None, say=lambda line: None, **options):  # noqa: B008
     """Do the folds, or crash at (task, done)."""
 
     def tell(progress):
@@ -62,7 +64,7 @@ def go(preset, stores, out, *, folding=Folding(2), crash=None, **options):  # no
             raise Crash
 
     run = {"device": "cpu", "threads": 1, "workers": 0, "checkpoint_every": 10} | options
-    reporter = Reporter(progress=tell)
+    reporter = Reporter(progress=tell, say=say)
     return finetune_steering(
         str(preset), stores, folding=folding, out=out, validate_every=10, reporter=reporter, **run
     )
@@ -156,6 +158,37 @@ def test_one_fold_at_a_time_is_the_same(city, preset, whole, tmp_path):
     assert report["metrics"]["test_mse"]["std1"] is None
     go(preset, [city], tmp_path / "run", folding=Folding(2, only=0))
     assert outcome(tmp_path / "run") == outcome(whole[0])
+
+
+def test_a_finished_run_is_held_against_another_without_training(city, preset, whole, tmp_path):
+    out, before = whole
+    other = tmp_path / "other"
+    shutil.copytree(out, other)
+    for fold, more in ((0, 2.0), (1, -0.5)):
+        file = other / f"fold-{fold}" / "steering.json"
+        result = json.loads(file.read_text())
+        result["test"]["steering_mse"] += more
+        file.write_text(json.dumps(result))
+    report = go(preset, [city], out, versus=other, crash=("fold 0: train", 1))
+    found = report["versus"]
+    assert [row["difference"] for row in found["folds"]] == pytest.approx([-2.0, 0.5])
+    assert found["difference"]["mean"] == pytest.approx(-0.75)
+    assert (found["against"], found["run"]) == ({"lower": 1, "higher": 1, "p": 1.0}, str(other))
+    assert report["metrics"] == before["metrics"]
+    assert report == json.loads((out / "steering.json").read_text())
+    assert "mean -0.75, median -0.75, lower in 1/2, sign test p=1" in format_report(report)
+    first = go(preset, [city], out, versus=other, folding=Folding(2, only=1))
+    assert [row["fold"] for row in first["versus"]["folds"]] == [1]
+    for changes, message in (
+        ({"stride": 1}, "tested every 4 frames, here every 1"),
+        ({"label": "curvature_5m"}, r"other label \(curvature, here curvature_5m\)"),
+        ({"folding": Folding(3)}, r"other folds \(2, here 3\)"),
+        ({"folding": Folding(2, by="blocks")}, "folds of recordings, here folds of blocks"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            go(preset, [city], tmp_path / "new", versus=other, **changes)
+    assert not (tmp_path / "new").exists()
+    go(preset, [city], out)  # as the other tests expect it
 
 
 def test_an_encoder_that_learns_is_trained_live(city, preset, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +26,15 @@ from unienc_core.training.logbook import STEPS_PER_LINE
 from unienc_core.training.stages import moving_names
 from unienc_core.workflows.grid_cache import build_cache, grid_key
 from unienc_core.workflows.steering_fold import RESULT, FoldRequest, open_stores, run_fold
-from unienc_core.workflows.steering_report import make_report
-from unienc_core.workflows.steering_scoring import TERM, Truth, label_of, steering_head
+from unienc_core.workflows.steering_report import make_report, protocol_of
+from unienc_core.workflows.steering_scoring import (
+    TERM,
+    Truth,
+    label_of,
+    sequence_stream,
+    steering_head,
+)
+from unienc_core.workflows.steering_versus import Pairing, compare, open_other
 from unienc_core.workflows.train import train
 from unienc_core.workflows.training_module import first_network
 from unienc_core.workflows.training_request import TrainingRequest, open_request
@@ -76,6 +83,7 @@ def finetune_steering(
     grids: Path | None = None,
     validate_every: int | None = None,
     stride: int | None = None,
+    versus: Path | None = None,
     out: Path | None = None,
     overrides: Sequence[str] = (),
     seed: int = 0,
@@ -99,6 +107,8 @@ def finetune_steering(
         grids: Folder of caches, which runs with the same encoder may share; default: in `out`.
         validate_every: Steps between validations; default: a tenth of the run.
         stride: Frames from one tested window to the next; default: its length, as in the protocol.
+        versus: Folder of another run over the same folds, whose test errors these are held
+            against.
         out: Folder of the folds; default: ``runs/<preset>-<seed>``, with `init` ``-tuned-``.
         overrides: ``path.to.key=value`` changes of the preset.
         seed: Decides weights, order and all other chance; the same in all folds.
@@ -108,10 +118,12 @@ def finetune_steering(
         **options: Further arguments of `train`.
 
     Returns:
-        See `make_report`; a dry run returns that of `train`, with ``folds`` and ``cache_bytes``.
+        See `make_report`; with `versus` see `compare`. A dry run returns that of `train`, with
+        ``folds`` and ``cache_bytes``.
 
     Raises:
-        UsageError: If the request makes no sense, or a run folder holds another run.
+        UsageError: If the request makes no sense, a run folder holds another run, or the folds of
+            `versus` are others.
         DataError: If a store is missing or holds no such label, or a fold has nothing to learn.
     """
     reporter = reporter or Reporter()
@@ -126,7 +138,12 @@ def finetune_steering(
     common = {"overrides": changes, "seed": seed, "device": device, **options}
     common |= {"init": init, "weights": weights}
     every = validate_every or _usual_interval(asked.preset)
-    request = FoldRequest(preset, tuple(stores), path, tuple(folds), every, (), stride, common)
+    apart = stride or sequence_stream(asked.preset).frames
+    request = FoldRequest(preset, tuple(stores), path, tuple(folds), every, (), apart, common)
+    pairs = Pairing(
+        label_of(asked.preset), tuple(s.digest for s in opened), len(folds), protocol_of(by)
+    )
+    other = versus and open_other(versus, pairs, apart, chosen, path)
     place = resolve_device(device)
     with resource_errors("preparing the folds"):
         network = first_network(asked.preset, seed, weights, asked.started).to(place)
@@ -143,8 +160,15 @@ def finetune_steering(
     results = [run_fold(request, number, reporter) for number in chosen]
     report = make_report(asked.preset, truth, results, opened, seed, len(folds), by)
     report |= {"run": str(path), "grids": bool(request.caches)}
-    write_atomic(path / RESULT, json.dumps(report, indent=1).encode() + b"\n")
+    _write(path, report)
+    if other:
+        report["versus"] = compare(results, other)
+        _write(path, report)
     return report
+
+
+def _write(out: Path, report: Mapping[str, Any]) -> None:
+    write_atomic(out / RESULT, json.dumps(report, indent=1).encode() + b"\n")
 
 
 def _with_label(

@@ -48,7 +48,7 @@ class FoldRequest:
         folds: All of them.
         every: Steps from one validation to the next.
         caches: Of each store its grids; none to train live.
-        stride: Frames from one tested window to the next; None for its length.
+        stride: Frames from one tested window to the next.
         options: Further arguments of `train`.
     """
 
@@ -58,7 +58,7 @@ class FoldRequest:
     folds: tuple[Fold, ...]
     every: int
     caches: tuple[GridCache, ...]
-    stride: int | None
+    stride: int
     options: dict[str, Any]
 
     def holdout(self, number: int) -> Holdout:
@@ -68,7 +68,12 @@ class FoldRequest:
 
     def folder(self, number: int) -> Path:
         """Return the run folder of a fold."""
-        return self.out / f"fold-{number}"
+        return fold_folder(self.out, number)
+
+
+def fold_folder(out: Path, number: int) -> Path:
+    """Return the run folder of a fold in the folder of all."""
+    return out / f"fold-{number}"
 
 
 def open_stores(paths: Sequence[Path]) -> list[Store]:
@@ -164,7 +169,7 @@ def write_predictions(path: Path, made: Predicted, truth: Truth) -> None:
     write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 
-def _tested_already(folder: Path, best: Checkpoint, stride: int | None) -> dict[str, Any] | None:
+def _tested_already(folder: Path, best: Checkpoint, stride: int) -> dict[str, Any] | None:
     """Return what an earlier test of the same weights on the same windows found and drew."""
     if not (folder / PICTURE).exists():
         return None

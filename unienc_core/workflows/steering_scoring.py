@@ -27,7 +27,7 @@ from unienc_core.metrics.steering import (
 )
 from unienc_core.models.modes import evaluating
 from unienc_core.models.network import Network
-from unienc_core.presets import NodeSpec, Preset
+from unienc_core.presets import NodeSpec, Preset, StreamSpec
 from unienc_core.training.module import TrainModule
 from unienc_core.training.run_dir import RunFolder
 from unienc_core.training.step import to_device
@@ -151,6 +151,18 @@ def label_of(preset: Preset) -> str:
     return steering_head(preset)[1].options.get("predicts", CURVATURE)
 
 
+def sequence_stream(preset: Preset) -> StreamSpec:
+    """Return the stream that gives the length of the windows of a preset.
+
+    Raises:
+        UsageError: If it has no sequences.
+    """
+    streams = [stream for stream in preset.streams.values() if stream.kind == "sequences"]
+    if not streams:
+        raise UsageError(f"preset {preset.name} has no stream of kind sequences")
+    return streams[0]
+
+
 def windows(
     preset: Preset,
     stores: Sequence[Store],
@@ -171,13 +183,11 @@ def windows(
         UsageError: If the preset has no sequences.
         DataError: If there is no window.
     """
-    streams = [stream for stream in preset.streams.values() if stream.kind == "sequences"]
-    if not streams:
-        raise UsageError(f"preset {preset.name} has no stream of kind sequences")
-    changes = {"stride": stride or streams[0].frames, "labels": (measured(label_of(preset)),)}
+    stream = sequence_stream(preset)
+    changes = {"stride": stride or stream.frames, "labels": (measured(label_of(preset)),)}
     return SequenceDataset(
         list(stores),
-        streams[0].model_copy(update=changes),
+        stream.model_copy(update=changes),
         preset.image_size,
         seed=0,
         train=False,
