@@ -199,6 +199,21 @@ def test_an_encoder_that_learns_is_trained_live(city, preset, tmp_path):
     assert not (tmp_path / "run" / "grids").exists()
 
 
+def test_shadows_fall_live_and_resume_in_the_same_bytes(city, preset, tmp_path, capsys):
+    changes = ["stages.0.steps=20", "streams.drives.augment.shadow=1.0"]
+    once = {"folding": Folding(2, only=0), "overrides": changes, "say": print}
+    report = go(preset, [city], tmp_path / "whole", **once)
+    assert not report["grids"]
+    assert "the encoder runs in every step" in capsys.readouterr().out
+    with pytest.raises(Crash):
+        go(preset, [city], tmp_path / "run", crash=("fold 0: train", 13), **once)
+    go(preset, [city], tmp_path / "run", **once)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+    once["overrides"] = changes[:1]
+    assert go(preset, [city], tmp_path / "plain", **once)["grids"]
+    assert outcome(tmp_path / "plain") != outcome(tmp_path / "whole")
+
+
 def test_another_label_brings_its_lambda(city, preset, tmp_path):
     once = {"folding": Folding(2, only=0), "overrides": ["stages.0.steps=10"]}
     report = go(preset, [city], tmp_path / "ahead", label="curvature_5m", **once)

@@ -147,7 +147,7 @@ def finetune_steering(
     place = resolve_device(device)
     with resource_errors("preparing the folds"):
         network = first_network(asked.preset, seed, weights, asked.started).to(place)
-        frozen = _may_cache(asked.preset, network)
+        frozen = _may_cache(asked.preset, network, reporter)
         if dry_run:
             return _try(request, chosen[0], asked, network if frozen else None, opened, reporter)
         check_writable(path)
@@ -228,11 +228,18 @@ def _usual_interval(preset: Preset) -> int:
     return STEPS_PER_LINE * max(1, -(-preset.total_steps // (VALIDATIONS * STEPS_PER_LINE)))
 
 
-def _may_cache(preset: Preset, network: Network) -> bool:
-    """Say whether all before the heads rests, and frames are taken as they are."""
+def _may_cache(preset: Preset, network: Network, reporter: Reporter) -> bool:
+    """Return whether all before the heads rests, and frames are taken as they are."""
     moving = {name for stage in preset.stages for name in moving_names(network, stage)}
-    plain = all(s.augment.flip == 0 == s.augment.jitter for s in preset.streams.values())
-    return plain and all(name.startswith("heads.") for name in moving)
+    if not all(name.startswith("heads.") for name in moving):
+        return False
+    augmented = [name for name, s in preset.streams.items() if not s.augment.plain]
+    if augmented:
+        reporter.say(
+            f"streams.{augmented[0]} is augmented, so the encoder runs in every step although it "
+            "rests; without flip, jitter and shadow its grids would be made once"
+        )
+    return not augmented
 
 
 def _say_random(asked: TrainingRequest, reporter: Reporter) -> None:
