@@ -93,6 +93,9 @@ def test_frames_that_differ_are_refused(tmp_path):
 def test_runs_that_are_none_are_refused_in_one_line(tmp_path):
     with pytest.raises(DataError, match="no finished run"):
         opened(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match="cannot be read"):
+        opened(tmp_path / "loop")
     with pytest.raises(DataError, match="fold 5 of it is not finished"):
         opened(write(tmp_path / "short", errors=ERRORS[:5]))
     other = write(tmp_path / "other")

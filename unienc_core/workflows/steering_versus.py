@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def open_other(
         DataError: If there is no such run, it is damaged, or a fold is not finished.
         UsageError: If it is this run, or its folds are no pairs of these.
     """
-    if path.resolve() == out.resolve():
+    if os.path.realpath(path) == os.path.realpath(out):
         raise UsageError(f"--versus {path}: is this run itself; give the folder of another one")
     report = _read(path / RESULT, "no finished run of finetune-steering")
     try:
