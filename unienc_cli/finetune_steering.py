@@ -97,6 +97,14 @@ def finetune_steering(
             show_default=False,
         ),
     ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            help="Folds at a time, each in a process with its share of --threads.",
+            min=1,
+            max=MAX_WORKERS,
+        ),
+    ] = 1,
     sets: Sets = None,
     out: Annotated[
         Path | None,
@@ -146,6 +154,7 @@ def finetune_steering(
             validate_every=validate_every,
             stride=stride,
             versus=versus,
+            jobs=jobs,
             out=out,
             overrides=sets or [],
             seed=seed,

@@ -24,8 +24,9 @@ from unienc_core.models.network import Network
 from unienc_core.presets import Preset
 from unienc_core.training.logbook import STEPS_PER_LINE
 from unienc_core.training.stages import moving_names
+from unienc_core.workflows.fold_jobs import run_folds
 from unienc_core.workflows.grid_cache import build_cache, grid_key
-from unienc_core.workflows.steering_fold import RESULT, FoldRequest, open_stores, run_fold
+from unienc_core.workflows.steering_fold import RESULT, FoldRequest, open_stores
 from unienc_core.workflows.steering_report import make_report, protocol_of
 from unienc_core.workflows.steering_scoring import (
     TERM,
@@ -84,6 +85,7 @@ def finetune_steering(
     validate_every: int | None = None,
     stride: int | None = None,
     versus: Path | None = None,
+    jobs: int = 1,
     out: Path | None = None,
     overrides: Sequence[str] = (),
     seed: int = 0,
@@ -109,6 +111,7 @@ def finetune_steering(
         stride: Frames from one tested window to the next; default: its length, as in the protocol.
         versus: Folder of another run over the same folds, whose test errors these are held
             against.
+        jobs: Processes that folds are spread over; cores are divided among them.
         out: Folder of the folds; default: ``runs/<preset>-<seed>``, with `init` ``-tuned-``.
         overrides: ``path.to.key=value`` changes of the preset.
         seed: Decides weights, order and all other chance; the same in all folds.
@@ -157,7 +160,7 @@ def finetune_steering(
             caches = [_cache(s, network, asked.preset, root, reporter) for s in opened]
             request = FoldRequest(**{**vars(request), "caches": tuple(caches)})
     del network
-    results = [run_fold(request, number, reporter) for number in chosen]
+    results = run_folds(request, chosen, jobs, reporter)
     report = make_report(asked.preset, truth, results, opened, seed, len(folds), by)
     report |= {"run": str(path), "grids": bool(request.caches)}
     _write(path, report)
