@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -178,7 +179,7 @@ def _what_is_left(out: Path, number: int, done: int, count: int) -> str:
 def _work(request: FoldRequest, numbers: Sequence[int], connection: Connection) -> None:
     """Do folds one after another, in a process of its own, until told to stop."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _pass_over)
     threading.Thread(target=end_with_parent, daemon=True).start()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # as the command line does
@@ -196,6 +197,10 @@ def _work(request: FoldRequest, numbers: Sequence[int], connection: Connection) 
         with suppress(OSError):  # the parent is gone
             connection.send(("error", _portable(error)))
     os._exit(0)  # all is on the disk, and loading processes end with this one
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal, by a function: Python complains where SIG_IGN follows one meanwhile."""
 
 
 def _portable(error: BaseException) -> BaseException:
