@@ -88,6 +88,23 @@ def finetune_steering(
             show_default=False,
         ),
     ] = None,
+    versus: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Finished run over the same folds, whose test errors to compare, with a sign "
+            "test; once all is trained, this takes seconds.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            help="Folds at a time, each in a process with its share of --threads.",
+            min=1,
+            max=MAX_WORKERS,
+        ),
+    ] = 1,
     sets: Sets = None,
     out: Annotated[
         Path | None,
@@ -136,6 +153,8 @@ def finetune_steering(
             grids=grids,
             validate_every=validate_every,
             stride=stride,
+            versus=versus,
+            jobs=jobs,
             out=out,
             overrides=sets or [],
             seed=seed,

@@ -115,6 +115,7 @@ class AugmentSpec(Spec):
     """Random changes of a training item; one draw per item, shared by all its frames.
 
     `zoom`: labelled frames are enlarged by 1 to so much, and a part of the usual size is cut out.
+    `shadow`: onto this share of the frames of sequences a shadow falls, onto each its own.
     """
 
     flip: float = Field(default=0.5, ge=0, le=1)
@@ -124,6 +125,12 @@ class AugmentSpec(Spec):
     saturation: float = Field(default=0.2, ge=0, lt=1)
     hue: float = Field(default=0.1, ge=0, le=0.5)
     zoom: float = Field(default=1.0, ge=1, le=8)
+    shadow: float = Field(default=0.0, ge=0, le=1)
+
+    @property
+    def plain(self) -> bool:
+        """Whether sequences are taken as they are stored."""
+        return self.flip == self.jitter == self.shadow == 0
 
 
 class StreamSpec(Spec):
@@ -143,11 +150,12 @@ class StreamSpec(Spec):
     stride: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
-    def _zooms_labelled_frames_only(self) -> StreamSpec:
-        if self.augment.zoom > 1 and self.kind != "labels":
-            raise ValueError(
-                f"augment.zoom is for streams of kind labels, this one is of kind {self.kind}"
-            )
+    def _asks_what_its_kind_has(self) -> StreamSpec:
+        for name, kind, usual in (("zoom", "labels", 1.0), ("shadow", "sequences", 0.0)):
+            if getattr(self.augment, name) != usual and self.kind != kind:
+                raise ValueError(
+                    f"augment.{name} is for streams of kind {kind}, this one is of kind {self.kind}"
+                )
         if self.kind != "sequences" and (self.frames, self.stride) != (16, 1):
             raise ValueError(
                 f"frames and stride are for streams of kind sequences, this one is of kind "

@@ -134,6 +134,7 @@ FITTING = {
     "to": ["mine.yaml"],
     "train_store": ["city/train"],
     "unit": ["1/km", "deg"],
+    "versus": ["runs/a"],
     "weights": ["runs/a/checkpoints/step-0000002/model.safetensors"],
     "workers": ["0", "1"],
 }

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from unienc_core.presets import dump_preset, load_preset
 from unienc_core.workflows.finetune_steering import Folding, finetune_steering
 from unienc_core.workflows.infer import VideoRequest, infer_video
 from unienc_core.workflows.prepare import prepare_synth_city
+from unienc_core.workflows.steering_report import format_report
 from unienc_core.workflows.steering_scoring import windows
 from unienc_core.workflows.training_data import TrainingData
 from unienc_core.workflows.training_module import first_network
@@ -55,7 +57,7 @@ def whole(city, preset, tmp_path_factory):
     return out, go(preset, [city], out)
 
 
-def go(preset, stores, out, *, folding=Folding(2), crash=None, **options):  # noqa: B008
+def go(preset, stores, out, *, folding=Folding(2), crash=None, say=lambda line: None, **options):  # noqa: B008
     """Do the folds, or crash at (task, done)."""
 
     def tell(progress):
@@ -63,7 +65,7 @@ def go(preset, stores, out, *, folding=Folding(2), crash=None, **options):  # no
             raise Crash
 
     run = {"device": "cpu", "threads": 1, "workers": 0, "checkpoint_every": 10} | options
-    reporter = Reporter(progress=tell)
+    reporter = Reporter(progress=tell, say=say)
     return finetune_steering(
         str(preset), stores, folding=folding, out=out, validate_every=10, reporter=reporter, **run
     )
@@ -101,6 +103,7 @@ def test_two_folds_end_in_a_table(city, whole):
         kept = fold["baselines"]["persistence_1_frame"]["steering_mse"]
         assert kept == pytest.approx(np.mean((np.array(before) - truth) ** 2), 1e-5)
         tested.append({r["drive"] for r in rows})
+        assert (out / f"fold-{fold['fold']}" / "along-time.png").stat().st_size > 1000
         lines = (out / f"fold-{fold['fold']}" / "validation.jsonl").read_text().splitlines()
         chosen = min(map(json.loads, lines), key=lambda line: line["validation"])
         assert (fold["step"], fold["validation_mse"]) == (chosen["step"], chosen["validation"])
@@ -178,12 +181,58 @@ def test_one_fold_at_a_time_is_the_same(city, preset, whole, tmp_path):
     assert outcome(tmp_path / "run") == outcome(whole[0])
 
 
+def test_a_finished_run_is_held_against_another_without_training(city, preset, whole, tmp_path):
+    out, before = whole
+    other = tmp_path / "other"
+    shutil.copytree(out, other)
+    for fold, more in ((0, 2.0), (1, -0.5)):
+        file = other / f"fold-{fold}" / "steering.json"
+        result = json.loads(file.read_text())
+        result["test"]["steering_mse"] += more
+        file.write_text(json.dumps(result))
+    report = go(preset, [city], out, versus=other, crash=("fold 0: train", 1))
+    found = report["versus"]
+    assert [row["difference"] for row in found["folds"]] == pytest.approx([-2.0, 0.5])
+    assert found["difference"]["mean"] == pytest.approx(-0.75)
+    assert (found["against"], found["run"]) == ({"lower": 1, "higher": 1, "p": 1.0}, str(other))
+    assert report["metrics"] == before["metrics"]
+    assert report == json.loads((out / "steering.json").read_text())
+    assert "mean -0.75, median -0.75, lower in 1/2, sign test p=1" in format_report(report)
+    first = go(preset, [city], out, versus=other, folding=Folding(2, only=1))
+    assert [row["fold"] for row in first["versus"]["folds"]] == [1]
+    for changes, message in (
+        ({"stride": 1}, "tested every 4 frames, here every 1"),
+        ({"label": "curvature_5m"}, r"other label \(curvature, here curvature_5m\)"),
+        ({"folding": Folding(3)}, r"other folds \(2, here 3\)"),
+        ({"folding": Folding(2, by="blocks")}, "folds of recordings, here folds of blocks"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            go(preset, [city], tmp_path / "new", versus=other, **changes)
+    assert not (tmp_path / "new").exists()
+    go(preset, [city], out)  # as the other tests expect it
+
+
 def test_an_encoder_that_learns_is_trained_live(city, preset, tmp_path):
     changes = ["stages.0.steps=10", 'stages.0.trains=["*"]']
     once = {"folding": Folding(2, only=0), "overrides": changes}
     report = go(preset, [city], tmp_path / "run", **once)
     assert not report["grids"]
     assert not (tmp_path / "run" / "grids").exists()
+
+
+def test_shadows_fall_live_and_resume_in_the_same_bytes(city, preset, tmp_path, capsys):
+    changes = ["stages.0.steps=20", "streams.drives.augment.shadow=1.0"]
+    once = {"folding": Folding(2, only=0), "overrides": changes, "say": print}
+    report = go(preset, [city], tmp_path / "whole", **once)
+    assert not report["grids"]
+    assert "the encoder runs in every step" in capsys.readouterr().out
+    with pytest.raises(Crash):
+        go(preset, [city], tmp_path / "run", crash=("fold 0: train", 13), **once)
+    go(preset, [city], tmp_path / "run", **once)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+    once["overrides"] = changes[:1]
+    assert go(preset, [city], tmp_path / "plain", **once)["grids"]
+    assert outcome(tmp_path / "plain") != outcome(tmp_path / "whole")
 
 
 def test_another_label_brings_its_lambda(city, preset, tmp_path):

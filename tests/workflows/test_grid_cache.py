@@ -130,11 +130,11 @@ def _darker(forward):
     return lambda self, image: forward(self, 0.5 * image)
 
 
-def test_grids_are_not_augmented(store, tmp_path):
+@pytest.mark.parametrize("change", ["flip", "jitter", "shadow"])
+def test_grids_are_not_augmented(store, tmp_path, change):
     cache = build(store, tmp_path)
-    stream = PRESET.streams["drives"].model_copy(
-        update={"augment": AugmentSpec(flip=0.5, jitter=0)}
-    )
+    augment = AugmentSpec(**({"flip": 0, "jitter": 0} | {change: 0.5}))
+    stream = PRESET.streams["drives"].model_copy(update={"augment": augment})
     with pytest.raises(WiringError, match="grids of a cache cannot be augmented"):
         sequences(store, stream=stream, caches=[cache])
     assert len(sequences(store, stream=stream, caches=[cache], train=False)) > 0

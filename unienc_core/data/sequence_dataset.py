@@ -9,11 +9,19 @@ import torch
 
 from unienc_core.class_tables import ClassTable
 from unienc_core.contracts import SEQUENCE_GRIDS
+from unienc_core.data.cast_shadows import SHADOW_DRAWS, cast_shadow, draw_shadow
 from unienc_core.data.folds import Span
 from unienc_core.data.grid_cache import GridCache
+from unienc_core.data.sampler import uniforms
 from unienc_core.data.store import Store
 from unienc_core.data.stream_dataset import Item, StreamDataset
-from unienc_core.data.transforms import Augmentation, Size, flip_value, place_frame
+from unienc_core.data.transforms import (
+    NUM_DRAWS,
+    Augmentation,
+    Size,
+    flip_value,
+    place_frame,
+)
 from unienc_core.errors import DataError, WiringError
 from unienc_core.presets import StreamSpec
 
@@ -74,7 +82,7 @@ class SequenceDataset(StreamDataset):
             slot: Place in the batch of all processes together.
 
         Returns:
-            `sequence_images` `N 3 H W`, a jittered copy under `sequence_images_aug` when the stream
+            `sequence_images` `N 3 H W`, shadows of the stream on them, a jittered copy under `sequence_images_aug` when the stream
             jitters, or ``sequence_grids/<pyramid>`` `N C h w` float16 from a cache; and the labels
             asked for, `N` each, NaN where unknown.
         """
@@ -89,6 +97,7 @@ class SequenceDataset(StreamDataset):
             frames = frames_as_seen(
                 store, drive, range(first, last + 1), self.image_size, augmentation
             )
+            frames = self._shaded(frames, step, slot)
             names = ("sequence_images", "sequence_images_aug")
             item = dict(zip(names, self._images(frames, augmentation), strict=False))
         for name, label in self._labels.items():
@@ -97,6 +106,17 @@ class SequenceDataset(StreamDataset):
                 values = flip_value(values, store.keys[label.key].role, self.image_size[1])
             item[name] = torch.from_numpy(np.array(values)).to(label.dtype)
         return item
+
+    def _shaded(self, frames: list[np.ndarray], step: int, slot: int) -> list[np.ndarray]:
+        """Cast the shadows of the item at a place of the run, on each frame its own."""
+        share = self.stream.augment.shadow
+        if not self.train or share == 0:
+            return frames
+        count = NUM_DRAWS + len(frames) * SHADOW_DRAWS
+        draws = uniforms(self.seed, self.name, step, slot, count)[NUM_DRAWS:]
+        shadows = [draw_shadow(share, u) for u in draws.reshape(len(frames), SHADOW_DRAWS)]
+        pairs = zip(frames, shadows, strict=True)
+        return [frame if shadow is None else cast_shadow(frame, shadow) for frame, shadow in pairs]
 
     def _items_of(self, stores: Sequence[Store]) -> list[tuple[Store, np.ndarray]]:
         found: list[tuple[Store, np.ndarray]] = []
@@ -175,10 +195,10 @@ def frames_as_seen(
 def _check_cache(
     cache: GridCache, store: Store, image_size: Size, stream: StreamSpec, train: bool
 ) -> None:
-    if train and (stream.augment.flip > 0 or stream.augment.jitter > 0):
+    if train and not stream.augment.plain:
         raise WiringError(
-            "streams: grids of a cache cannot be augmented; set augment.flip and augment.jitter to "
-            "0, or train without the cache"
+            "streams: grids of a cache cannot be augmented; set augment.flip, augment.jitter and "
+            "augment.shadow to 0, or train without the cache"
         )
     if cache.key.store != store.digest or cache.key.image_size != tuple(image_size):
         height, width = image_size

@@ -22,7 +22,7 @@ from unienc_core.presets import AugmentSpec
 
 NUM_DRAWS = 10
 """Random numbers that an item uses: flip, whether to jitter, four strengths, their order, zoom and
-the two coordinates of its corner."""
+the two coordinates of its corner. Shadows use those that follow."""
 
 _ORDERS = tuple(permutations(range(4)))
 _LUMA = np.array([0.299, 0.587, 0.114])

@@ -130,10 +130,11 @@ def _prepare_worker() -> None:
     with suppress(OSError, AttributeError):  # another C library
         for parameter, value in _KEEP_FREED_MEMORY:
             ctypes.CDLL(None).mallopt(parameter, value)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait for the end of the process that started this one, and end this one at once."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in workers only
     parent.join()

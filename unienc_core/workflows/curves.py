@@ -32,7 +32,7 @@ Values = dict[str, np.ndarray]
 
 _LINE = 20
 _MARGINS = (44, 34, 76, 20)  # top, bottom, left, right, px
-_GRID = (44, 46, 54)
+GRID = (44, 46, 54)
 _COLOURS: tuple[Colour, ...] = (ACCENT, (94, 190, 255), (126, 217, 137), (240, 128, 160))
 _PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("loss", ("loss/total", "loss/photometric", "photometric/identity")),
@@ -143,11 +143,11 @@ def _panel(name: str, curves: Curves, shown: Mapping[str, np.ndarray]) -> np.nda
     height, width = area.shape[:2]
     low, high = _range(shown)
     last = float(curves.steps[-1])
-    for tick in _ticks(low, high):
+    for tick in ticks(low, high):
         y = (height - 1) * (high - tick) / (high - low)
-        cv2.line(area, (0, round(y)), (width - 1, round(y)), _GRID, 1)
+        cv2.line(area, (0, round(y)), (width - 1, round(y)), GRID, 1)
         put_text(canvas, f"{tick:.4g}", left - 8, top + y, _LINE, FAINT, align=1)
-    for tick in _ticks(0.0, last):
+    for tick in ticks(0.0, last):
         x = (width - 1) * tick / last
         cv2.line(area, (round(x), height - 4), (round(x), height - 1), FAINT, 1)
         put_text(canvas, f"{tick:g}", left + x, PANEL_HEIGHT - bottom / 2, _LINE, FAINT, align=0.5)
@@ -161,18 +161,26 @@ def _panel(name: str, curves: Curves, shown: Mapping[str, np.ndarray]) -> np.nda
         faint = tuple(round(0.4 * c + 0.6 * b) for c, b in zip(colour, BACKGROUND, strict=True))
         columns = (width - 1) * curves.steps / last
         scale = (height - 1) / (high - low)
-        _draw_line(area, columns, (high - values) * scale, (faint[0], faint[1], faint[2]), 1)
+        draw_line(area, columns, (high - values) * scale, (faint[0], faint[1], faint[2]), 1)
         bold = values if key in _EXACT else smooth(values)
-        _draw_line(area, columns, (high - bold) * scale, colour, 2)
+        draw_line(area, columns, (high - bold) * scale, colour, 2)
         if len(shown) > 1:
             x -= put_text(canvas, key, x, top / 2, _LINE, colour, align=1) + _LINE
     return canvas
 
 
-def _draw_line(
+def draw_line(
     area: np.ndarray, x: np.ndarray, y: np.ndarray, colour: Colour, thickness: int
 ) -> None:
-    """Draw a line that is interrupted where `y` is NaN; single points become dots."""
+    """Draw a line that is interrupted where `y` is NaN; single points become dots.
+
+    Args:
+        area: Written to; what lies outside is cut off.
+        x: `n`, px.
+        y: `n`, px, downwards.
+        colour: RGB.
+        thickness: px.
+    """
     beyond = 4 * area.shape[0]  # far outside stays outside, and within what OpenCV can count
     points = np.stack([x, np.clip(y, -beyond, beyond)], axis=1)
     known = np.isfinite(y)
@@ -191,7 +199,8 @@ def _range(shown: Mapping[str, np.ndarray]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
+    """Return round numbers within a range, about five."""
     step = nice_step((high - low) / 4)
     first, last = math.ceil(low / step), math.floor(high / step)
     return [i * step for i in range(first, last + 1)]

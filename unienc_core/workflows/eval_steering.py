@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from unienc_core.checkpoint import Checkpoint
 from unienc_core.contracts import Reporter
 from unienc_core.data.sets.tables import Table, read_table
 from unienc_core.data.steering import steering_keys
@@ -16,8 +17,10 @@ from unienc_core.data.store import Store, is_store, resolve_store
 from unienc_core.device import resolve_device, resource_errors
 from unienc_core.errors import DataError, IntegrityError, UsageError
 from unienc_core.trained import trained_network
+from unienc_core.workflows.depth_plots import check_plots, plot_paths
 from unienc_core.workflows.depth_report import aligned
 from unienc_core.workflows.origins import open_scored, open_scorer, report_head, store_origin
+from unienc_core.workflows.steering_plots import PLOTS, plot_predictions
 from unienc_core.workflows.steering_scoring import (
     Predicted,
     Truth,
@@ -39,7 +42,9 @@ def eval_steering(
     label: str | None = None,
     train_store: Path | None = None,
     stride: int | None = None,
+    plots: Path | None = None,
     device: str = "auto",
+    force: bool = False,
     dry_run: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
@@ -52,7 +57,9 @@ def eval_steering(
         label: What `predictions` are about; default: the usual one of the store.
         train_store: Store whose mean label is a baseline; default: `train` beside `store`.
         stride: Frames from one window to the next; default: its length.
+        plots: Folder for a picture of what was predicted along time.
         device: Where the network runs.
+        force: Replace an older picture.
         dry_run: Open everything, score nothing.
         reporter: Takes progress and remarks.
 
@@ -62,7 +69,8 @@ def eval_steering(
         predicted. A dry run adds ``dry_run`` and counts what would be scored.
 
     Raises:
-        UsageError: If the request makes no sense, or no checkpoint is to be found.
+        UsageError: If the request makes no sense, no checkpoint is to be found, or a picture is to
+            be replaced without `force`.
         DataError: If an input is missing or wrong, or nothing can be scored.
         IntegrityError: If the checkpoint is damaged or predicts NaN.
     """
@@ -72,6 +80,8 @@ def eval_steering(
     if predictions is None and label is not None:
         raise UsageError("--label is about --predictions; a checkpoint says what it predicts")
     with closing(open_scored(store, reporter)) as opened:
+        if plots is not None:
+            check_plots(plots, force, PLOTS)
         found, size = None, None
         if predictions is not None:
             protocol, key = "every prediction", _chosen(opened, label)
@@ -81,17 +91,8 @@ def eval_steering(
             found = open_scorer(checkpoint, reporter)
             key, size = label_of(found.preset), found.preset.image_size
             truth = Truth([opened], key)
-            with resource_errors("scoring steering"):
-                dataset = windows(found.preset, [opened], stride=stride)
-                network = trained_network(found).to(resolve_device(device))
-                if dry_run:
-                    made = Predicted(*(np.empty(0, np.int64),) * 3)
-                else:
-                    places = drive_places([opened])
-                    made = predict(network, dataset, key, places, reporter.progress)
-            if not np.isfinite(made.values).all():
-                raise IntegrityError(f"{found.path}: predicts what is not finite")
-            protocol = f"windows every {dataset.stream.stride} frames"
+            made, every = _predict(found, opened, stride, device, dry_run, reporter)
+            protocol = f"windows every {every} frames"
         report: dict[str, Any] = {**report_head("eval-steering", protocol), "num_images": 0}
         scored = int(np.isfinite(truth.at(made)).sum())
         known = sum(int(np.isfinite(labels).sum()) for labels in truth.labels)
@@ -106,7 +107,33 @@ def eval_steering(
         if not scored:
             raise DataError(f"{opened.path}: nothing that was predicted has a known {key}")
         baselines = truth.baselines(made, training)
+        if plots is not None:
+            path = plot_paths(plots, PLOTS)[PLOTS[0]]
+            shown = None if found is None else truth.everything()
+            plot_predictions(path, made, truth, shown, f"{key} of {opened.path.name}", baselines)
+            reporter.say(f"wrote {path}")
         return {**report, "metrics": truth.errors(made), "baselines": baselines}
+
+
+def _predict(
+    found: Checkpoint,
+    opened: Store,
+    stride: int | None,
+    device: str,
+    dry_run: bool,
+    reporter: Reporter,
+) -> tuple[Predicted, int]:
+    """Return what a checkpoint predicts, and the frames from one window to the next."""
+    with resource_errors("scoring steering"):
+        dataset = windows(found.preset, [opened], stride=stride)
+        network = trained_network(found).to(resolve_device(device))
+        made = Predicted(*(np.empty(0, np.int64),) * 3)
+        if not dry_run:
+            places, label = drive_places([opened]), label_of(found.preset)
+            made = predict(network, dataset, label, places, reporter.progress)
+    if not np.isfinite(made.values).all():
+        raise IntegrityError(f"{found.path}: predicts what is not finite")
+    return made, dataset.stream.stride
 
 
 def read_predictions(path: Path, truth: Truth) -> Predicted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +24,18 @@ from unienc_core.models.network import Network
 from unienc_core.presets import Preset
 from unienc_core.training.logbook import STEPS_PER_LINE
 from unienc_core.training.stages import moving_names
+from unienc_core.workflows.fold_jobs import run_folds
 from unienc_core.workflows.grid_cache import build_cache, grid_key
-from unienc_core.workflows.steering_fold import RESULT, FoldRequest, open_stores, run_fold
-from unienc_core.workflows.steering_report import make_report
-from unienc_core.workflows.steering_scoring import TERM, Truth, label_of, steering_head
+from unienc_core.workflows.steering_fold import RESULT, FoldRequest, open_stores
+from unienc_core.workflows.steering_report import make_report, protocol_of
+from unienc_core.workflows.steering_scoring import (
+    TERM,
+    Truth,
+    label_of,
+    sequence_stream,
+    steering_head,
+)
+from unienc_core.workflows.steering_versus import Pairing, compare, open_other
 from unienc_core.workflows.train import train
 from unienc_core.workflows.training_module import first_network
 from unienc_core.workflows.training_request import TrainingRequest, open_request
@@ -76,6 +84,8 @@ def finetune_steering(
     grids: Path | None = None,
     validate_every: int | None = None,
     stride: int | None = None,
+    versus: Path | None = None,
+    jobs: int = 1,
     out: Path | None = None,
     overrides: Sequence[str] = (),
     seed: int = 0,
@@ -99,6 +109,9 @@ def finetune_steering(
         grids: Folder of caches, which runs with the same encoder may share; default: in `out`.
         validate_every: Steps between validations; default: a tenth of the run.
         stride: Frames from one tested window to the next; default: its length, as in the protocol.
+        versus: Folder of another run over the same folds, whose test errors these are held
+            against.
+        jobs: Processes that folds are spread over; cores are divided among them.
         out: Folder of the folds; default: ``runs/<preset>-<seed>``, with `init` ``-tuned-``.
         overrides: ``path.to.key=value`` changes of the preset.
         seed: Decides weights, order and all other chance; the same in all folds.
@@ -108,10 +121,12 @@ def finetune_steering(
         **options: Further arguments of `train`.
 
     Returns:
-        See `make_report`; a dry run returns that of `train`, with ``folds`` and ``cache_bytes``.
+        See `make_report`; with `versus` see `compare`. A dry run returns that of `train`, with
+        ``folds`` and ``cache_bytes``.
 
     Raises:
-        UsageError: If the request makes no sense, or a run folder holds another run.
+        UsageError: If the request makes no sense, a run folder holds another run, or the folds of
+            `versus` are others.
         DataError: If a store is missing or holds no such label, or a fold has nothing to learn.
     """
     reporter = reporter or Reporter()
@@ -126,11 +141,16 @@ def finetune_steering(
     common = {"overrides": changes, "seed": seed, "device": device, **options}
     common |= {"init": init, "weights": weights}
     every = validate_every or _usual_interval(asked.preset)
-    request = FoldRequest(preset, tuple(stores), path, tuple(folds), every, (), stride, common)
+    apart = stride or sequence_stream(asked.preset).frames
+    request = FoldRequest(preset, tuple(stores), path, tuple(folds), every, (), apart, common)
+    pairs = Pairing(
+        label_of(asked.preset), tuple(s.digest for s in opened), len(folds), protocol_of(by)
+    )
+    other = versus and open_other(versus, pairs, apart, chosen, path)
     place = resolve_device(device)
     with resource_errors("preparing the folds"):
         network = first_network(asked.preset, seed, weights, asked.started).to(place)
-        frozen = _may_cache(asked.preset, network)
+        frozen = _may_cache(asked.preset, network, reporter)
         if dry_run:
             return _try(request, chosen[0], asked, network if frozen else None, opened, reporter)
         check_writable(path)
@@ -140,11 +160,18 @@ def finetune_steering(
             caches = [_cache(s, network, asked.preset, root, reporter) for s in opened]
             request = FoldRequest(**{**vars(request), "caches": tuple(caches)})
     del network
-    results = [run_fold(request, number, reporter) for number in chosen]
+    results = run_folds(request, chosen, jobs, reporter)
     report = make_report(asked.preset, truth, results, opened, seed, len(folds), by)
     report |= {"run": str(path), "grids": bool(request.caches)}
-    write_atomic(path / RESULT, json.dumps(report, indent=1).encode() + b"\n")
+    _write(path, report)
+    if other:
+        report["versus"] = compare(results, other)
+        _write(path, report)
     return report
+
+
+def _write(out: Path, report: Mapping[str, Any]) -> None:
+    write_atomic(out / RESULT, json.dumps(report, indent=1).encode() + b"\n")
 
 
 def _with_label(
@@ -204,11 +231,18 @@ def _usual_interval(preset: Preset) -> int:
     return STEPS_PER_LINE * max(1, -(-preset.total_steps // (VALIDATIONS * STEPS_PER_LINE)))
 
 
-def _may_cache(preset: Preset, network: Network) -> bool:
-    """Say whether all before the heads rests, and frames are taken as they are."""
+def _may_cache(preset: Preset, network: Network, reporter: Reporter) -> bool:
+    """Return whether all before the heads rests, and frames are taken as they are."""
     moving = {name for stage in preset.stages for name in moving_names(network, stage)}
-    plain = all(s.augment.flip == 0 == s.augment.jitter for s in preset.streams.values())
-    return plain and all(name.startswith("heads.") for name in moving)
+    if not all(name.startswith("heads.") for name in moving):
+        return False
+    augmented = [name for name, s in preset.streams.items() if not s.augment.plain]
+    if augmented:
+        reporter.say(
+            f"streams.{augmented[0]} is augmented, so the encoder runs in every step although it "
+            "rests; without flip, jitter and shadow its grids would be made once"
+        )
+    return not augmented
 
 
 def _say_random(asked: TrainingRequest, reporter: Reporter) -> None:

@@ -22,6 +22,7 @@ from unienc_core.trained import trained_network
 from unienc_core.training.initial import weights_digest
 from unienc_core.training.run_record import BEST, CHECKPOINTS
 from unienc_core.training.validation import Holdout
+from unienc_core.workflows.steering_plots import PLOTS, plot_predictions
 from unienc_core.workflows.steering_scoring import (
     Predicted,
     Truth,
@@ -33,7 +34,7 @@ from unienc_core.workflows.steering_scoring import (
 from unienc_core.workflows.train import train
 from unienc_core.workflows.training_verbs import FINETUNE_STEERING
 
-RESULT, PREDICTIONS = "steering.json", "predictions.csv"
+RESULT, PREDICTIONS, PICTURE = "steering.json", "predictions.csv", f"{PLOTS[0]}.png"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class FoldRequest:
         folds: All of them.
         every: Steps from one validation to the next.
         caches: Of each store its grids; none to train live.
-        stride: Frames from one tested window to the next; None for its length.
+        stride: Frames from one tested window to the next.
         options: Further arguments of `train`.
     """
 
@@ -57,7 +58,7 @@ class FoldRequest:
     folds: tuple[Fold, ...]
     every: int
     caches: tuple[GridCache, ...]
-    stride: int | None
+    stride: int
     options: dict[str, Any]
 
     def holdout(self, number: int) -> Holdout:
@@ -67,7 +68,12 @@ class FoldRequest:
 
     def folder(self, number: int) -> Path:
         """Return the run folder of a fold."""
-        return self.out / f"fold-{number}"
+        return fold_folder(self.out, number)
+
+
+def fold_folder(out: Path, number: int) -> Path:
+    """Return the run folder of a fold in the folder of all."""
+    return out / f"fold-{number}"
 
 
 def open_stores(paths: Sequence[Path]) -> list[Store]:
@@ -118,7 +124,7 @@ def run_fold(request: FoldRequest, number: int, reporter: Reporter | None = None
 def _test(
     request: FoldRequest, number: int, best: Checkpoint, reporter: Reporter
 ) -> dict[str, Any]:
-    """Score the best weights on the frames held out for that, and write what was predicted."""
+    """Score the best weights on the frames held out for that; write and draw the predictions."""
     fold, stores = request.folds[number], open_stores(request.stores)
     label = label_of(best.preset)
     truth = Truth(stores, label)
@@ -126,7 +132,10 @@ def _test(
         network = trained_network(best).to(resolve_device(request.options["device"])).eval()
         dataset = windows(best.preset, stores, fold.test, request.caches, request.stride)
         made = predict(network, dataset, label, drive_places(stores), reporter.progress)
-    write_predictions(request.folder(number) / PREDICTIONS, made, truth)
+    folder, baselines = request.folder(number), truth.baselines(made, truth.within(fold.train))
+    write_predictions(folder / PREDICTIONS, made, truth)
+    title = f"fold {number}: {label}"
+    plot_predictions(folder / PICTURE, made, truth, fold.test, title, baselines)
     parts = {"train": fold.train, "validation": fold.validation, "test": fold.test}
     return {
         "fold": number,
@@ -138,7 +147,7 @@ def _test(
         "test": truth.errors(made),
         "num_images": int(np.isfinite(truth.at(made)).sum()),
         "frames": {name: _count(spans) for name, spans in parts.items()},
-        "baselines": truth.baselines(made, truth.within(fold.train)),
+        "baselines": baselines,
     }
 
 
@@ -160,8 +169,10 @@ def write_predictions(path: Path, made: Predicted, truth: Truth) -> None:
     write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 
-def _tested_already(folder: Path, best: Checkpoint, stride: int | None) -> dict[str, Any] | None:
-    """Return what an earlier test of the same weights on the same windows found."""
+def _tested_already(folder: Path, best: Checkpoint, stride: int) -> dict[str, Any] | None:
+    """Return what an earlier test of the same weights on the same windows found and drew."""
+    if not (folder / PICTURE).exists():
+        return None
     try:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         same = (result["weights"], result["stride"]) == (weights_digest(best), stride)

@@ -11,6 +11,7 @@ from unienc_core.presets import Preset
 from unienc_core.workflows.depth_report import aligned
 from unienc_core.workflows.origins import report_head
 from unienc_core.workflows.steering_scoring import Truth, label_of
+from unienc_core.workflows.steering_versus import format_versus
 from unienc_core.workflows.training_verbs import FINETUNE_STEERING
 
 
@@ -49,7 +50,7 @@ def make_report(
     }
     names = list(dict.fromkeys(name for r in results for name in r["baselines"]))
     return {
-        **report_head(FINETUNE_STEERING.name, f"folds of {by}"),
+        **report_head(FINETUNE_STEERING.name, protocol_of(by)),
         "preset": preset.name,
         "seed": seed,
         "label": label_of(preset),
@@ -62,6 +63,11 @@ def make_report(
         "seconds": sum(r["seconds"] for r in results),
         "folds": [dict(r) for r in results],
     }
+
+
+def protocol_of(by: str) -> str:
+    """Return what a report calls folds of recordings, or of blocks."""
+    return f"folds of {by}"
 
 
 def _baseline(name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -93,15 +99,23 @@ def format_report(report: Mapping[str, Any]) -> str:
         count = f"{against['lower']}/{against['lower'] + against['higher']}"
         cells = _cells(found["test_mse"])
         rows.append([name.replace("_", " "), *cells, count, f"p={against['p']:.2g}"])
+    tail = [format_versus(report["versus"])] if "versus" in report else []
+    tail.append(f"in {report['run']}")
+    return "\n".join([*head, "", *aligned(rows), "", *aligned(_fold_rows(report)), "", *tail])
+
+
+def _fold_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """Return the table of the folds; with another run, how they differ from its."""
     baselines = list(report["baselines"])
-    folds = [
-        ["fold", "step", "train", "validation", "test", *(b.replace("_", " ") for b in baselines)]
-    ]
+    versus = {row["fold"]: row["difference"] for row in report.get("versus", {}).get("folds", [])}
+    rows = [["fold", "step", "train", "validation", "test"]]
+    rows[0] += ["less other"] * bool(versus) + [name.replace("_", " ") for name in baselines]
     for fold in report["folds"]:
         found = [fold["train_mse"], fold["validation_mse"], fold["test"]["steering_mse"]]
+        found += [versus[fold["fold"]]] if versus else []
         found += [fold["baselines"].get(name, {}).get("steering_mse") for name in baselines]
-        folds.append([str(fold["fold"]), str(fold["step"]), *map(_cell, found)])
-    return "\n".join([*head, "", *aligned(rows), "", *aligned(folds), "", f"in {report['run']}"])
+        rows.append([str(fold["fold"]), str(fold["step"]), *map(_cell, found)])
+    return rows
 
 
 def _cells(found: Mapping[str, float | None] | None) -> list[str]:

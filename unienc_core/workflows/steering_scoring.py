@@ -27,7 +27,7 @@ from unienc_core.metrics.steering import (
 )
 from unienc_core.models.modes import evaluating
 from unienc_core.models.network import Network
-from unienc_core.presets import NodeSpec, Preset
+from unienc_core.presets import NodeSpec, Preset, StreamSpec
 from unienc_core.training.module import TrainModule
 from unienc_core.training.run_dir import RunFolder
 from unienc_core.training.step import to_device
@@ -65,6 +65,7 @@ class Truth:
     Attributes:
         labels: Of each drive, NaN where unknown.
         names: Of each drive.
+        times: Of each drive's frames, s.
         unit: Of the labels.
 
     Raises:
@@ -79,13 +80,17 @@ class Truth:
         places = [(store, n) for store in stores for n in range(len(store.drives))]
         self.names = [store.drives[n].name for store, n in places]
         self.labels = [store.column(n, label).astype(np.float64) for store, n in places]
-        self._times = [take.times for take in takes_of(stores)]
+        self.times = [take.times for take in takes_of(stores)]
 
     def at(self, made: Predicted, values: Sequence[np.ndarray] | None = None) -> np.ndarray:
         """Return the labels, or other `values` of all drives, of what was predicted, `n`."""
         values = self.labels if values is None else values
         rows = zip(made.drives, made.frames, strict=True)
         return np.array([values[drive][frame] for drive, frame in rows], np.float64)
+
+    def everything(self) -> list[Span]:
+        """Return all frames."""
+        return [Span(drive, 0, len(labels)) for drive, labels in enumerate(self.labels)]
 
     def within(self, spans: Sequence[Span]) -> np.ndarray:
         """Return the known labels of some frames."""
@@ -114,7 +119,7 @@ class Truth:
         past = [persistence(labels, 1) for labels in self.labels]
         guesses["persistence_1_frame"] = self.at(made, past)
         for age in AGES:
-            pairs = zip(self.labels, self._times, strict=True)
+            pairs = zip(self.labels, self.times, strict=True)
             past = [persistence_after(labels, times, age) for labels, times in pairs]
             guesses[f"persistence_{1000 * age:g}_ms"] = self.at(made, past)
         return {
@@ -146,6 +151,18 @@ def label_of(preset: Preset) -> str:
     return steering_head(preset)[1].options.get("predicts", CURVATURE)
 
 
+def sequence_stream(preset: Preset) -> StreamSpec:
+    """Return the stream that gives the length of the windows of a preset.
+
+    Raises:
+        UsageError: If it has no sequences.
+    """
+    streams = [stream for stream in preset.streams.values() if stream.kind == "sequences"]
+    if not streams:
+        raise UsageError(f"preset {preset.name} has no stream of kind sequences")
+    return streams[0]
+
+
 def windows(
     preset: Preset,
     stores: Sequence[Store],
@@ -166,13 +183,11 @@ def windows(
         UsageError: If the preset has no sequences.
         DataError: If there is no window.
     """
-    streams = [stream for stream in preset.streams.values() if stream.kind == "sequences"]
-    if not streams:
-        raise UsageError(f"preset {preset.name} has no stream of kind sequences")
-    changes = {"stride": stride or streams[0].frames, "labels": (measured(label_of(preset)),)}
+    stream = sequence_stream(preset)
+    changes = {"stride": stride or stream.frames, "labels": (measured(label_of(preset)),)}
     return SequenceDataset(
         list(stores),
-        streams[0].model_copy(update=changes),
+        stream.model_copy(update=changes),
         preset.image_size,
         seed=0,
         train=False,
