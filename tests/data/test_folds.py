@@ -125,6 +125,15 @@ def test_short_recordings_validate_as_a_whole():
     assert all((span.start, span.stop) == (0, 25) for span in (*fold.train, *fold.validation))
 
 
+def test_drives_too_short_for_two_ends_and_their_borders_still_train():
+    """Of 75 frames, two ends of 16 and two borders of 15 would leave 13, fewer than a window."""
+    for frames in (62, 75, 123):
+        fold = recording_folds(takes(*([frames] for _ in range(15))), 10)[0]
+        assert {span.stop - span.start for span in (*fold.train, *fold.validation)} == {frames}
+    fold = recording_folds(takes(*([124] for _ in range(15))), 10)[0]
+    assert {span.stop - span.start for span in fold.train} == {124 - 2 * (16 + 15)}
+
+
 def test_cameras_are_cut_at_the_same_times():
     given_takes = takes([600], [500], cameras=3)
     for fold in (*block_folds(given_takes, 3), *recording_folds(given_takes, 2)):

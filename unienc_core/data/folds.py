@@ -160,7 +160,7 @@ def _fold(takes: Sequence[Take], tested: Sequence[np.ndarray], border: int) -> F
     """Make a fold of what is tested: leave out its borders, then divide what remains."""
     roles = [np.where(mask, _TEST, _TRAIN) for mask in tested]
     _leave_out(takes, roles, _TEST, border)
-    _choose_validation(takes, roles)
+    _choose_validation(takes, roles, border)
     _leave_out(takes, roles, _VALIDATION, border)
     fold = Fold(*(_spans(roles, role) for role in (_TRAIN, _VALIDATION, _TEST)))
     if not (fold.train and fold.validation):
@@ -172,14 +172,14 @@ def _fold(takes: Sequence[Take], tested: Sequence[np.ndarray], border: int) -> F
     return fold
 
 
-def _choose_validation(takes: Sequence[Take], roles: Sequence[np.ndarray]) -> None:
+def _choose_validation(takes: Sequence[Take], roles: Sequence[np.ndarray], border: int) -> None:
     """Take both ends of every stretch; of stretches too short for that, every tenth as a whole."""
     short: list[tuple[str, float, float]] = []
     chosen: list[tuple[str, float, float]] = []
     for name, numbers in _numbers(takes).items():
         for stretch in _stretches([takes[n] for n in numbers], [roles[n] for n in numbers]):
             size = CHUNK * -(-int(np.ceil(VALIDATION_SHARE * len(stretch))) // CHUNK)
-            if 4 * size > len(stretch):
+            if 4 * (size + border) > len(stretch):
                 short.append((name, stretch[0], stretch[-1]))
             else:
                 chosen.append((name, stretch[0], stretch[size - 1]))
