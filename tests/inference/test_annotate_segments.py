@@ -76,9 +76,9 @@ def test_the_panels_come_in_order_and_the_legend_takes_the_free_cell() -> None:
     top = 60  # the header's height at this width
     cells = picture[top : top + 3 * 192].reshape(3, 192, 2, 640, 3).swapaxes(1, 2)
     panoptic, instance, semantic = draw_seen(result.frame.image, result.seen, TABLE)
-    np.testing.assert_array_equal(cells[1, 0], panoptic)
-    np.testing.assert_array_equal(cells[1, 1], instance)
-    np.testing.assert_array_equal(cells[2, 0], semantic)
+    np.testing.assert_array_equal(cells[0, 1], panoptic)
+    np.testing.assert_array_equal(cells[1, 0], instance)
+    np.testing.assert_array_equal(cells[1, 1], semantic)
     for entry in TABLE.evaluated:
         assert (cells[2, 1] == entry.color).all(-1).sum() > 60, entry.name
     np.testing.assert_array_equal(cells[0, 0][:, :300], result.frame.image[:, :300])

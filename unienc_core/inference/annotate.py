@@ -141,16 +141,17 @@ class Annotator:
     def _draw(self, result: FrameResult, picture: np.ndarray) -> np.ndarray:
         width = self._size[1] * self._columns
         header = draw_header(width, self._title, _when(result.frame))
+        # In the order of Fig. 3 (Nguyen et al.).
         panels, legends = [picture], []
+        if result.seen is not None:
+            panels += draw_seen(picture, result.seen, self._table)
         if self._has_depth:
             panels.append(self._draw_depth(result))
             legends.append(self._depth_legend(width))
-        if self._has_flow:
-            panels.append(self._draw_flow(result, picture))
         if self._has_mask:
             panels.append(self._draw_mask(result, picture))
-        if result.seen is not None:
-            panels += draw_seen(picture, result.seen, self._table)
+        if self._has_flow:
+            panels.append(self._draw_flow(result, picture))
         if self._has_classes:
             legend = self._class_legend(self._size[1])
             cell = fill(legend, self._size) if len(panels) % self._columns else None
