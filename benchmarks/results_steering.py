@@ -52,7 +52,7 @@ STEERING_TABLE = Table(
         "Steering from sixteen frames by an attentive head on a small encoder that stays as it "
         "is: the one that learnt depth, pose and segmentation of 40 synthetic cities, the one "
         "that learnt segmentation only (both of the table of segmentation), and a random one. "
-        "Ten folds, of whole drives on 240 short drives through other synthetic cities, and of "
+        "Ten folds, of whole drives on 600 short drives through other synthetic cities, and of "
         "blocks with gaps on the real recording of a Donkey car on its indoor track. Curvature "
         "in 1/km, at the car and 5 m ahead; the Donkey car's command in -1..1. Mean squared "
         "errors over the frames that have fifteen before them, weights chosen by validation; "
