@@ -125,7 +125,7 @@ def test_the_unit_of_speed_is_what_is_known(unit, is_timed, scale, full, expecte
     assert (annotator.full_speed, annotator.speed_unit) == (pytest.approx(full), expected)
 
 
-def test_panels_of_flow_and_mask_stand_below_picture_and_depth() -> None:
+def test_panels_of_mask_and_flow_stand_below_picture_and_depth() -> None:
     given = replace(facts((192, 640), "m"), outputs=BOTH)
     annotator, (first, second) = draw(given, result(0, None), result(1, 0.4))
     assert first.shape == second.shape
@@ -134,9 +134,9 @@ def test_panels_of_flow_and_mask_stand_below_picture_and_depth() -> None:
     velocity = np.zeros((2, 192, 640), np.float32)
     velocity[1] = 0.4 / 0.04
     expected = draw_own_flow(image, velocity, annotator.full_speed, "m/s")
-    np.testing.assert_array_equal(cells[1, 0][90:150, 100:230], expected[90:150, 100:230])
-    assert (cells[1, 0][100, 400] < image[0, 0]).all()  # dimmed where nothing moves
-    tinted = cells[1, 1][:, 100:230].astype(int)
+    np.testing.assert_array_equal(cells[1, 1][90:150, 100:230], expected[90:150, 100:230])
+    assert (cells[1, 1][100, 400] < image[0, 0]).all()  # dimmed where nothing moves
+    tinted = cells[1, 0][:, 100:230].astype(int)
     assert (tinted[110:130, :, 0] > tinted[110:130, :, 1] + 60).all()
     assert NO_NEIGHBOUR  # and says so, in writing, where a frame has none
     unknown = first[60 + 192 : 60 + 2 * 192]
