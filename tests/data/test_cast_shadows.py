@@ -124,6 +124,7 @@ def test_a_share_of_the_frames_is_shaded(store):
 def test_shadows_are_for_sequences():
     with pytest.raises(PresetError, match=r"augment\.shadow is for streams of kind sequences"):
         load_preset("unified-tiny", ["streams.triplets.augment.shadow=0.5"])
-    assert load_preset("steering-unfrozen").streams["drives"].augment.shadow == 1
-    for name in ("steering-frozen", "steering-imagenet", "steering-tiny"):
-        assert load_preset(name).streams["drives"].augment.plain
+    changed = load_preset("steering-unfrozen", ["streams.drives.augment.shadow=1.0"])
+    assert changed.streams["drives"].augment.shadow == 1
+    for name in ("frozen", "unfrozen", "imagenet", "tiny"):
+        assert load_preset(f"steering-{name}").streams["drives"].augment.plain
