@@ -61,7 +61,7 @@ def test_any_draw_only_darkens(u):
     assert (shaded <= NOISE).all()
     mask = shadow_mask(shadow, NOISE.shape[:2])
     assert (shaded[mask == 0] == NOISE[mask == 0]).all()
-    assert 0 <= mask.min() and mask.max() <= 1
+    assert mask.min() >= 0 and mask.max() <= 1
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +115,11 @@ def test_off_and_outside_of_training_not_a_byte_changes(store):
 
 def test_a_share_of_the_frames_is_shaded(store):
     plain, some = dataset(store, 0.0), dataset(store, 0.25)
-    pairs = [(images(plain, step, slot), images(some, step, slot)) for step in range(60)
-             for slot in range(3)]
+    pairs = [
+        (images(plain, step, slot), images(some, step, slot))
+        for step in range(60)
+        for slot in range(3)
+    ]
     shaded = [(a != b).any() for before, after in pairs for a, b in zip(before, after, strict=True)]
     assert np.mean(shaded) == pytest.approx(0.25, abs=0.06)
 

@@ -134,6 +134,14 @@ def test_drives_too_short_for_two_ends_and_their_borders_still_train():
     assert {span.stop - span.start for span in fold.train} == {124 - 2 * (16 + 15)}
 
 
+def test_a_lone_short_recording_validates_at_its_ends():
+    for fold in block_folds(takes([200]), 2):
+        assert [span.stop - span.start for span in fold.validation] == [16, 16]
+        assert fold.train
+    fold = recording_folds(takes([100], [100]), 2)[0]
+    assert [(span.start, span.stop) for span in fold.train] == [(31, 69)]
+
+
 def test_cameras_are_cut_at_the_same_times():
     given_takes = takes([600], [500], cameras=3)
     for fold in (*block_folds(given_takes, 3), *recording_folds(given_takes, 2)):

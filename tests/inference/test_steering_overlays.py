@@ -118,6 +118,16 @@ def test_what_is_seen_depends_on_curvature_in_heights_alone() -> None:
     np.testing.assert_allclose(narrow.length, wide.length / 10)
 
 
+@pytest.mark.parametrize(
+    ("size", "focal", "row"), [((480, 640), 320, 0), ((120, 160), 60, 10), ((960, 1280), 600, 100)]
+)
+def test_the_path_of_a_wide_camera_that_looks_down_begins_below_the_picture(size, focal, row):
+    K = np.array([[focal, 0, size[1] / 2], [0, focal, size[0] / 2], [0, 0, 1.0]])
+    pitch = np.arctan((row - K[1, 2]) / focal)
+    ribbon = RoadPath("curvature", pitch=pitch).ribbon(0.0, K, size)
+    assert min(ribbon.left[0, 1], ribbon.right[0, 1]) >= size[0] - 1
+
+
 @pytest.mark.parametrize("row", [120.0, 165.0, 250.0])
 def test_a_tilted_camera_sees_the_road_end_at_its_horizon(row) -> None:
     """A point of the ground by the definition of the horizon: rows below it go with 1 / depth."""

@@ -173,17 +173,27 @@ def _fold(takes: Sequence[Take], tested: Sequence[np.ndarray], border: int) -> F
 
 
 def _choose_validation(takes: Sequence[Take], roles: Sequence[np.ndarray], border: int) -> None:
-    """Take both ends of every stretch; of stretches too short for that, every tenth as a whole."""
+    """Take both ends of every stretch; of stretches too short for that, every tenth as a whole.
+
+    Too short is what its borders would leave next to nothing of, unless there is nothing else.
+    """
     short: list[tuple[str, float, float]] = []
+    ends: list[tuple[str, float, float]] = []
     chosen: list[tuple[str, float, float]] = []
     for name, numbers in _numbers(takes).items():
         for stretch in _stretches([takes[n] for n in numbers], [roles[n] for n in numbers]):
             size = CHUNK * -(-int(np.ceil(VALIDATION_SHARE * len(stretch))) // CHUNK)
-            if 4 * (size + border) > len(stretch):
-                short.append((name, stretch[0], stretch[-1]))
+            if 4 * size <= len(stretch):
+                ends = [
+                    (name, stretch[0], stretch[size - 1]),
+                    (name, stretch[-size], stretch[-1]),
+                ]
+            if 4 * (size + border) <= len(stretch):
+                chosen += ends
             else:
-                chosen.append((name, stretch[0], stretch[size - 1]))
-                chosen.append((name, stretch[-size], stretch[-1]))
+                short.append((name, stretch[0], stretch[-1]))
+    if len(short) == 1 and not chosen:
+        chosen = ends
     count = -(-len(short) // _SHORT_SHARE) if len(short) > 1 else 0
     chosen += [short[int((i + 0.5) * len(short) / count)] for i in range(count)]
     for name, first, last in chosen:

@@ -82,9 +82,9 @@ class SequenceDataset(StreamDataset):
             slot: Place in the batch of all processes together.
 
         Returns:
-            `sequence_images` `N 3 H W`, shadows of the stream on them, a jittered copy under `sequence_images_aug` when the stream
-            jitters, or ``sequence_grids/<pyramid>`` `N C h w` float16 from a cache; and the labels
-            asked for, `N` each, NaN where unknown.
+            `sequence_images` `N 3 H W`, shadows of the stream on them, a jittered copy under
+            `sequence_images_aug` when the stream jitters, or ``sequence_grids/<pyramid>`` `N C h w`
+            float16 from a cache; and the labels asked for, `N` each, NaN where unknown.
         """
         store, drive, last = self.find(self._index(step, slot))
         first = last + 1 - self.stream.frames

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -97,7 +98,8 @@ class RoadPath:
         curvature = self.curvature(value) / 1000.0 * self.camera_height
         turn = abs(curvature)
         farthest = min(REACH, _LARGEST_TURN / max(turn, 1e-9))
-        nearest = 0.7 * K[1, 1] / below  # below the picture's lower edge, for both edges of a bend
+        # Below the picture's lower edge, for both edges of a bend.
+        nearest = 0.7 * (K[1, 1] + (size[0] - K[1, 2]) * math.tan(self.pitch)) / below
         nearest = min(max(nearest, _NEAREST), farthest / 2)
         # Even steps down the picture: a row is 1 / depth.
         length = 1.0 / np.linspace(1.0 / nearest, 1.0 / farthest, _NUM_STEPS)

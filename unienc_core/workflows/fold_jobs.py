@@ -1,8 +1,8 @@
 """Folds spread over processes: each has its list of folds, and all stop and save as one would.
 
 A process takes no other fold once it is told to stop. It is told in two ways, since each has its
-moment: a message, read between folds, and SIGTERM, which training notes. It ignores signals
-elsewhere, so that it may get as many as there are senders (a terminal, a cluster, the parent).
+moment: a message, and SIGTERM or SIGINT, which training notes, and else is read between folds. It
+may get as many signals as there are senders (a terminal, a cluster, the parent).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -178,8 +177,9 @@ def _what_is_left(out: Path, number: int, done: int, count: int) -> str:
 
 def _work(request: FoldRequest, numbers: Sequence[int], connection: Connection) -> None:
     """Do folds one after another, in a process of its own, until told to stop."""
+    told: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _pass_over)
+        signal.signal(number, lambda number, _: told.append(number))
     threading.Thread(target=end_with_parent, daemon=True).start()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # as the command line does
@@ -189,7 +189,7 @@ def _work(request: FoldRequest, numbers: Sequence[int], connection: Connection) 
     )
     try:
         for number in numbers:
-            if connection.poll():
+            if told or connection.poll():
                 raise Interrupted("told to stop")
             connection.send(("result", run_fold(request, number, reporter)))
         connection.send(("done", None))
@@ -197,10 +197,6 @@ def _work(request: FoldRequest, numbers: Sequence[int], connection: Connection) 
         with suppress(OSError):  # the parent is gone
             connection.send(("error", _portable(error)))
     os._exit(0)  # all is on the disk, and loading processes end with this one
-
-
-def _pass_over(number: int, frame: FrameType | None) -> None:
-    """Ignore a signal, by a function: Python complains where SIG_IGN follows one meanwhile."""
 
 
 def _portable(error: BaseException) -> BaseException:

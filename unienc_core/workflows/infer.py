@@ -33,7 +33,12 @@ from unienc_core.workflows.infer_report import (
     raise_if_incomplete,
     say_what_is_missing,
 )
-from unienc_core.workflows.infer_steering import check_path_options, lay_path, means_a_path
+from unienc_core.workflows.infer_steering import (
+    check_horizon,
+    check_path_options,
+    lay_path,
+    means_a_path,
+)
 from unienc_core.workflows.intrinsics import (
     ASSUMED_FOV,
     Intrinsics,
@@ -105,6 +110,7 @@ def infer_video(
         head = predictor.steering if "steering" in predictions else None
         is_drawn = head is not None and "mp4" in plan.sinks
         check_path_options(plan.path_options, head, plan.vehicle, is_drawn)
+        check_horizon(plan.request.horizon, [job.info for job in jobs])
         has_path = head is not None and is_drawn and means_a_path(head, plan.vehicle, reporter.say)
         run = _Run(plan, found, predictor, predictions, head, has_path, reporter)
         videos: list[dict[str, Any]] = []

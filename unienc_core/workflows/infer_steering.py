@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from unienc_core.contracts import Say
 from unienc_core.data.steering import CURVATURE, Vehicle, check_conversion
@@ -24,6 +24,19 @@ def check_camera_height(height: float | None) -> None:
     """
     if height is not None and not (math.isfinite(height) and 0 < height <= HIGHEST):
         raise UsageError(f"--camera-height {height:g}: expected metres, above 0 to {HIGHEST:g}")
+
+
+def check_horizon(horizon: float | None, infos: Iterable[SourceInfo]) -> None:
+    """Check that a horizon is in the pictures of all clips.
+
+    Raises:
+        UsageError: Naming the first clip where it is not.
+    """
+    for info in infos:
+        if horizon is not None and not 0 <= horizon < info.height:
+            raise UsageError(
+                f"--horizon {horizon:g}: expected a row of {info.path}, 0 to {info.height - 1}"
+            )
 
 
 def check_path_options(
@@ -83,18 +96,12 @@ def lay_path(
         head: What is predicted.
         vehicle: What was said of the car.
         height: Of the camera above the road, m, if given; else the clip's own, or the usual one.
-        horizon: Row at which a flat road would end, px, if given; else the camera is level.
+        horizon: Row at which a flat road would end, px, if given, see `check_horizon`; else the
+            camera is level.
         info: The clip.
         camera: Its intrinsics.
         say: Told why there is none.
-
-    Raises:
-        UsageError: If the horizon is not in the picture.
     """
-    if horizon is not None and not 0 <= horizon < info.height:
-        raise UsageError(
-            f"--horizon {horizon:g}: expected a row of {info.path}, 0 to {info.height - 1}"
-        )
     if camera.origin == "assumed":
         say(
             f"{info.path}: no path is drawn on the road, since the camera's intrinsics are not "

@@ -70,7 +70,7 @@ class Stretch:
 
     def parts(self, longest: float) -> Iterator[Stretch]:
         """Yield it in as many equal parts as are needed for none to be longer, s."""
-        count = math.ceil(self.seconds / longest * (1 - 1e-9))
+        count = min(math.ceil(self.seconds / longest * (1 - 1e-9)), len(self.times))
         for rows in np.array_split(np.arange(len(self.times)), count):
             yield Stretch(self.name, *(v[rows] for v in (self.times, self.truth, self.predicted)))
 
