@@ -14,7 +14,9 @@ from unienc_cli.options import (
     MAX_WORKERS,
     Device,
     DryRun,
+    Fresh,
     Json,
+    Loaders,
     Quiet,
     Seed,
     Sets,
@@ -113,19 +115,11 @@ def finetune_steering(
     device: Device = "auto",
     seed: Seed = 0,
     threads: Threads = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Processes that load data (default: cores to spare).",
-            min=0,
-            max=MAX_WORKERS,
-            show_default=False,
-        ),
-    ] = None,
+    workers: Loaders = None,
     weights: Annotated[
         Path | None, typer.Option(help="Safetensors file to start a pretrained encoder from.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming.")] = False,
+    fresh: Fresh = False,
     force_unlock: Annotated[
         bool,
         typer.Option(

@@ -35,6 +35,17 @@ Workers = Annotated[
         help="Processes (default: one per core).", min=1, max=MAX_WORKERS, show_default=False
     ),
 ]
+Loaders = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Processes that load data (default: cores to spare).",
+        min=0,
+        max=MAX_WORKERS,
+        show_default=False,
+    ),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming.")]
 LookAhead = Annotated[
     list[float] | None,
     typer.Option(

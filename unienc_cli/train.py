@@ -16,10 +16,11 @@ import typer
 from unienc_cli.console import SCHEMA, emit, reporting
 from unienc_cli.options import (
     DEFAULT_DATA,
-    MAX_WORKERS,
     Device,
     DryRun,
+    Fresh,
     Json,
+    Loaders,
     Quiet,
     Seed,
     Sets,
@@ -71,15 +72,7 @@ def _train(
     device: Device = "auto",
     seed: Seed = 0,
     threads: Threads = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Processes that load data (default: cores to spare).",
-            min=0,
-            max=MAX_WORKERS,
-            show_default=False,
-        ),
-    ] = None,
+    workers: Loaders = None,
     weights: Annotated[
         Path | None, typer.Option(help="Safetensors file to start the encoder from.")
     ] = None,
@@ -104,7 +97,7 @@ def _train(
             show_default=False,
         ),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming.")] = False,
+    fresh: Fresh = False,
     force_unlock: Annotated[
         bool,
         typer.Option(
