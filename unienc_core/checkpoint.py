@@ -129,9 +129,14 @@ def load_checkpoint(path: Path, say: Say = say_nothing) -> Checkpoint:
     if not (path / STATE).exists() and (path / "checkpoints").is_dir():
         return newest_checkpoint(path / "checkpoints", (MODEL,), say)
     if not (path / STATE).exists() and not (path / MODEL).exists():
+        folds = sorted(path.glob("fold-*/best"))
         raise DataError(
-            f"{path}: no checkpoint lies here; expected a checkpoint folder, its {MODEL}, or a run "
-            "folder"
+            f"{path}: no checkpoint lies here; expected "
+            + (
+                f"that of one fold, such as {folds[0]}"
+                if folds
+                else f"a checkpoint folder, its {MODEL}, or a run folder"
+            )
         )
     return _open(path)
 

@@ -128,9 +128,9 @@ class AugmentSpec(Spec):
     shadow: float = Field(default=0.0, ge=0, le=1)
 
     @property
-    def plain(self) -> bool:
-        """Whether sequences are taken as they are stored."""
-        return self.flip == self.jitter == self.shadow == 0
+    def flips_only(self) -> bool:
+        """Whether sequences are taken as they are stored, or mirrored, and no more."""
+        return self.jitter == self.shadow == 0
 
 
 class StreamSpec(Spec):

@@ -130,4 +130,4 @@ def test_shadows_are_for_sequences():
     changed = load_preset("steering-unfrozen", ["streams.drives.augment.shadow=1.0"])
     assert changed.streams["drives"].augment.shadow == 1
     for name in ("frozen", "unfrozen", "imagenet", "tiny"):
-        assert load_preset(f"steering-{name}").streams["drives"].augment.plain
+        assert load_preset(f"steering-{name}").streams["drives"].augment.shadow == 0

@@ -2,6 +2,7 @@
 
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -323,6 +324,25 @@ def test_bad_requests_are_one_line(make_video, tmp_path, capsys, options, messag
     err = capsys.readouterr().err
     assert len(err.strip().splitlines()) == 1
     assert message in err
+
+
+def test_a_command_has_no_path_to_lay(make_video, tmp_path, capsys) -> None:
+    save(tmp_path / "run" / "checkpoints", "steering_unit")
+    command = ["infer-video", str(make_video(num=2)), "--checkpoint", str(tmp_path / "run"), "-q"]
+    for options in (["--horizon", "20"], ["--camera-height", "1.2"], CAR):
+        assert run_cli([*command, "--out", str(tmp_path / "o"), *options]) == 2
+        err = capsys.readouterr().err
+        assert len(err.strip().splitlines()) == 1
+        assert f"{options[0]}" in err and "what a command of -1..1 does is not known" in err
+
+
+def test_windows_that_may_cross_a_cut_are_told_of(make_video, tmp_path, capsys) -> None:
+    save(tmp_path / "run" / "checkpoints", "curvature")
+    command = ["infer-video", str(make_video(num=12, rate=Fraction(10))), "--fov", "60"]
+    command += ["--checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "o")]
+    for stride, said in (("2", False), ("3", True)):
+        assert run_cli([*command, "--stride", stride, "--force"]) == 0
+        assert ("no scene cuts are looked for" in capsys.readouterr().err) is said
 
 
 def test_steering_of_a_network_without_it_is_refused(make_video, untrained_run, capsys) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sequence_toys import steering_preset, write_drives
 
-from unienc_core.errors import IntegrityError
+from unienc_core.errors import UniencError
 from unienc_core.presets import dump_preset
 from unienc_core.workflows.finetune_steering import Folding, finetune_steering
 
@@ -109,6 +109,13 @@ def test_processes_find_what_one_finds(inputs, whole, tmp_path):
 
 
 def test_what_stops_one_fold_stops_all(inputs, tmp_path):
-    changes = ["optimizer.lr=1e30", "optimizer.clip_norm=1e30", "optimizer.max_bad_steps=2"]
-    with pytest.raises(IntegrityError, match="not finite"):
-        go(inputs, tmp_path / "run", jobs=2, overrides=changes)
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "fold-1").touch()  # where its folder should be
+    with pytest.raises(UniencError, match="fold-1"):
+        go(inputs, out, jobs=2, overrides=["stages.0.steps=5000"])
+    assert not list(out.glob("fold-*/predictions.csv"))
+    assert not (out / "fold-2").exists()
+    # The first fold was told in time to save what it had, if it had begun.
+    begun = (out / "fold-0" / "metrics.jsonl").exists()
+    assert not begun or list(out.glob("fold-0/checkpoints/step-*"))

@@ -18,6 +18,7 @@ from unienc_core.data.loader import StepLoader
 from unienc_core.data.sequence_dataset import SequenceDataset
 from unienc_core.data.store import Store
 from unienc_core.errors import StoreError, WiringError
+from unienc_core.models.pooling import join_grid, pool_to_grid
 from unienc_core.presets import AugmentSpec
 from unienc_core.workflows import prepare_sets
 from unienc_core.workflows.grid_cache import build_cache, grid_key
@@ -130,14 +131,43 @@ def _darker(forward):
     return lambda self, image: forward(self, 0.5 * image)
 
 
-@pytest.mark.parametrize("change", ["flip", "jitter", "shadow"])
+def stream_with(**augment: float):
+    augmented = AugmentSpec(**({"flip": 0, "jitter": 0} | augment))
+    return PRESET.streams["drives"].model_copy(update={"augment": augmented})
+
+
+@pytest.mark.parametrize("change", ["jitter", "shadow"])
 def test_grids_are_not_augmented(store, tmp_path, change):
-    cache = build(store, tmp_path)
-    augment = AugmentSpec(**({"flip": 0, "jitter": 0} | {change: 0.5}))
-    stream = PRESET.streams["drives"].model_copy(update={"augment": augment})
-    with pytest.raises(WiringError, match="grids of a cache cannot be augmented"):
+    cache = build(store, tmp_path, flipped=True)
+    stream = stream_with(**{change: 0.5})
+    with pytest.raises(WiringError, match="grids of a cache cannot be augmented but by mirroring"):
         sequences(store, stream=stream, caches=[cache])
     assert len(sequences(store, stream=stream, caches=[cache], train=False)) > 0
+
+
+def test_mirrored_windows_come_out_of_a_cache_as_they_do_live(store, tmp_path, small_parts):
+    network, stream = steering_network(PRESET).eval(), stream_with(flip=0.5)
+    plain, both = build(store, tmp_path, network), build(store, tmp_path, network, flipped=True)
+    assert both.path == plain.path and both.flipped and both.flipped.path != plain.path
+    live, cached = (sequences(store, stream=stream, caches=c) for c in ([], [both]))
+    flips = 0
+    for step in range(8):
+        one, other = live.item(step, 0), cached.item(step, 0)
+        assert torch.equal(one["curvature_gt"], other["curvature_gt"])
+        drive, last = live.find(live._index(step, 0))[1:]
+        stored = store.column(drive, "curvature")[last + 1 - FRAMES : last + 1]
+        flips += not np.array_equal(one["curvature_gt"].numpy(), stored)
+        with torch.no_grad():
+            made = pool_to_grid(network.encode(one["sequence_images"])["main"])
+        torch.testing.assert_close(other["sequence_grids/main"], join_grid(made))
+    assert 0 < flips < 8
+    with pytest.raises(WiringError, match="holds no grids of mirrored frames"):
+        sequences(store, stream=stream, caches=[plain])
+    ordered = sequences(store, stream=stream, caches=[plain], train=False)
+    assert torch.equal(
+        ordered.item(0, 0)["sequence_grids/main"],
+        sequences(store, caches=[plain], train=False).item(0, 0)["sequence_grids/main"],
+    )
 
 
 def test_a_stopped_cache_is_not_read_and_goes_on(store, tmp_path, small_parts):

@@ -11,11 +11,12 @@ PAIRING = Pairing("curvature", ("a" * 64, "b" * 64), 6, "folds of blocks")
 ERRORS = [4.0, 1.0, 2.5, 3.0, 8.0, 5.0]
 
 
-def result(fold, error, *, images=10, zero=7.5, stride=16):
+def result(fold, error, *, images=10, zero=7.5, stride=16, learnt=40):
     return {
         "fold": fold,
         "stride": stride,
         "num_images": images,
+        "frames": {"train": learnt, "validation": 4, "test": 25},
         "test": {"steering_mse": error, "steering_mae": 1.0},
         "baselines": {"zero": {"steering_mse": zero}},
     }
@@ -86,6 +87,8 @@ def test_frames_that_differ_are_refused(tmp_path):
     for changes in ({"images": 9}, {"zero": 7.25}):
         with pytest.raises(UsageError, match="fold 2 tested other frames"):
             compare([result(2, 1.0, **changes)], opened(other))
+    with pytest.raises(UsageError, match="fold 2 learnt from or chose by other frames"):
+        compare([result(2, 1.0, learnt=39)], opened(other))
     with pytest.raises(UsageError, match="this run itself"):
         opened(other, out="other")
 
@@ -103,8 +106,12 @@ def test_runs_that_are_none_are_refused_in_one_line(tmp_path):
         (other / "steering.json").write_text(text)
         with pytest.raises(DataError, match="steering.json"):
             opened(other)
+    endless = write(tmp_path / "endless", seed=float("inf"))
+    with pytest.raises(DataError, match="steering.json"):
+        opened(endless)
     other = write(tmp_path / "wrong")
-    for text in ('{"stride": 16}', "[1]", json.dumps(result(0, None))):
+    frameless = json.dumps(result(0, 1.0) | {"frames": 3})
+    for text in ('{"stride": 16}', "[1]", json.dumps(result(0, None)), frameless):
         (other / "fold-0" / "steering.json").write_text(text)
         with pytest.raises(DataError, match="fold-0"):
             opened(other)

@@ -42,6 +42,7 @@ class GridKey(BaseModel):
         image_size: (h, w) of the frames as the encoder sees them.
         channels: Of each level, finest first; a grid holds them joined.
         grid: (h, w) in cells.
+        flipped: Whether the frames are mirrored first.
         preprocessing: See `PREPROCESSING`.
     """
 
@@ -53,6 +54,7 @@ class GridKey(BaseModel):
     image_size: tuple[int, int]
     channels: tuple[int, ...]
     grid: tuple[int, int]
+    flipped: bool = False
     preprocessing: str = PREPROCESSING
 
     @property
@@ -108,13 +110,14 @@ class GridCache:
     Args:
         folder: Of the cache.
         key: What it must hold.
+        flipped: The grids of the mirrored frames, if there are any.
 
     Raises:
         StoreError: If it is missing, unfinished or damaged, or holds anything else.
     """
 
-    def __init__(self, folder: Path, key: GridKey) -> None:
-        self.key = key
+    def __init__(self, folder: Path, key: GridKey, flipped: GridCache | None = None) -> None:
+        self.key, self.flipped = key, flipped
         self._store = Store(folder)
         found = self._store.manifest["config"]
         if found != key.config():
@@ -161,3 +164,5 @@ class GridCache:
     def close(self) -> None:
         """Close all files; reading opens them again."""
         self._store.close()
+        if self.flipped:
+            self.flipped.close()

@@ -41,7 +41,8 @@ class SequenceDataset(StreamDataset):
         name: Name of the stream.
         classes: What the label ids mean.
         spans: The frames to take, drives counted through all stores in order; None for all.
-        caches: Of each store the grids of its frames, which then stand for the images.
+        caches: Of each store the grids of its frames, which then stand for the images; with those
+            of mirrored frames where the stream flips.
 
     Raises:
         DataError: If no store holds a window with all labels.
@@ -91,6 +92,8 @@ class SequenceDataset(StreamDataset):
         augmentation = self._augmentation(step, slot)
         if store.path in self._caches:
             cache = self._caches[store.path]
+            if augmentation.flip and cache.flipped:
+                cache = cache.flipped
             grids = torch.from_numpy(cache.window(drive, first, self.stream.frames))
             item: Item = {SEQUENCE_GRIDS + cache.key.pyramid: grids}
         else:
@@ -195,10 +198,15 @@ def frames_as_seen(
 def _check_cache(
     cache: GridCache, store: Store, image_size: Size, stream: StreamSpec, train: bool
 ) -> None:
-    if train and not stream.augment.plain:
+    if train and not stream.augment.flips_only:
         raise WiringError(
-            "streams: grids of a cache cannot be augmented; set augment.flip, augment.jitter and "
-            "augment.shadow to 0, or train without the cache"
+            "streams: grids of a cache cannot be augmented but by mirroring; set augment.jitter "
+            "and augment.shadow to 0, or train without the cache"
+        )
+    if train and stream.augment.flip and cache.flipped is None:
+        raise WiringError(
+            f"{cache.path}: holds no grids of mirrored frames; make them too, or set augment.flip "
+            "to 0"
         )
     if cache.key.store != store.digest or cache.key.image_size != tuple(image_size):
         height, width = image_size

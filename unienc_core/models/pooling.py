@@ -112,6 +112,8 @@ class SelfAttentivePooling(nn.Module):
         heads: Of the attention.
         normalised: Divide by the sum of the weights, as an average does; else ("nowin") the mean of
             the weighted values stays as it is.
+        position_std: Of the positions' random start. From a small one, what differs with the place
+            is learnt late.
 
     Raises:
         WiringError: If the patches or the windows do not fit the grid.
@@ -127,6 +129,7 @@ class SelfAttentivePooling(nn.Module):
         ratio: float = 1.0,
         heads: int = 2,
         normalised: bool = True,
+        position_std: float = 0.02,
     ) -> None:
         super().__init__()
         for name, (height, width) in (("patches", (patch, patch)), ("windows", window)):
@@ -141,7 +144,7 @@ class SelfAttentivePooling(nn.Module):
         self.embed_norm = nn.BatchNorm2d(inner)
         tokens = (grid[0] // patch, grid[1] // patch)
         self.position_embedding = nn.Parameter(torch.empty(1, inner, *tokens))
-        nn.init.trunc_normal_(self.position_embedding, std=0.02)
+        nn.init.trunc_normal_(self.position_embedding, std=position_std)
         self.attention = nn.MultiheadAttention(inner, heads, batch_first=True)
         self.restore = nn.Conv2d(inner, channels, 1, bias=False)
         self.restore_norm = nn.BatchNorm2d(channels)

@@ -236,11 +236,11 @@ def _may_cache(preset: Preset, network: Network, reporter: Reporter) -> bool:
     moving = {name for stage in preset.stages for name in moving_names(network, stage)}
     if not all(name.startswith("heads.") for name in moving):
         return False
-    augmented = [name for name, s in preset.streams.items() if not s.augment.plain]
+    augmented = [name for name, s in preset.streams.items() if not s.augment.flips_only]
     if augmented:
         reporter.say(
             f"streams.{augmented[0]} is augmented, so the encoder runs in every step although it "
-            "rests; without flip, jitter and shadow its grids would be made once"
+            "rests; without jitter and shadow its grids would be made once"
         )
     return not augmented
 
@@ -257,7 +257,16 @@ def _cache(
     store: Store, network: Network, preset: Preset, root: Path, reporter: Reporter
 ) -> GridCache:
     pyramid = steering_head(preset)[1].reads[0]
-    return build_cache(store, network, preset, root, pyramid=pyramid, reporter=reporter)
+    return build_cache(
+        *(store, network, preset, root),
+        pyramid=pyramid,
+        flipped=_flips(preset),
+        reporter=reporter,
+    )
+
+
+def _flips(preset: Preset) -> bool:
+    return sequence_stream(preset).augment.flip > 0
 
 
 def _try(
@@ -274,6 +283,7 @@ def _try(
         pyramid = steering_head(asked.preset)[1].reads[0]
         keys = [(s, grid_key(frozen, asked.preset, s, pyramid)) for s in stores]
         size = sum(k.frame_bytes * sum(d.num_frames for d in s.drives) for s, k in keys)
+        size *= 1 + _flips(asked.preset)
         reporter.say(
             f"the encoder rests: its grids would take {size / 1e6:.1f} MB, steps less time than "
             "now, where it runs"

@@ -82,6 +82,8 @@ def run_folds(
     faults = [error for error in errors if not isinstance(error, Interrupted)]
     if faults and not stop.number:
         raise faults[0]
+    for fault in faults:
+        reporter.say(f"while stopping, a process failed: {fault}")
     if len(results) < len(numbers):
         raise Interrupted(_what_is_left(request.out, stop.number, len(results), len(numbers)))
     return [results[number] for number in numbers]

@@ -17,7 +17,7 @@ from unienc_core.data.sequence_dataset import frames_as_seen
 from unienc_core.data.shard_build import DrivePlan, Frame
 from unienc_core.data.store import Store
 from unienc_core.data.store_writer import StoreWriter
-from unienc_core.data.transforms import to_image_tensor
+from unienc_core.data.transforms import Augmentation, to_image_tensor
 from unienc_core.errors import StoreError, WiringError
 from unienc_core.models.modes import evaluating
 from unienc_core.models.network import Network
@@ -72,6 +72,7 @@ def build_cache(
     root: Path,
     *,
     pyramid: str = "main",
+    flipped: bool = False,
     reporter: Reporter | None = None,
 ) -> GridCache:
     """Make the grids of a store, or what is missing of them, and open them.
@@ -85,21 +86,30 @@ def build_cache(
         preset: That it was built from.
         root: Folder of caches.
         pyramid: What the steering head reads.
+        flipped: Make those of the mirrored frames as well.
         reporter: Told of progress.
 
     Raises:
         StoreError: If the finished cache differs from what the network gives now.
         ResourceError: If the disk is too small.
     """
-    key = grid_key(network, preset, store, pyramid)
-    source = _Grids(store, network, key, reporter or Reporter())
+    key, reporter = grid_key(network, preset, store, pyramid), reporter or Reporter()
+    mirror = None
+    if flipped:
+        source = _Grids(store, network, key.model_copy(update={"flipped": True}), reporter)
+        mirror = _build(source, root)
+    return _build(_Grids(store, network, key, reporter), root, mirror)
+
+
+def _build(source: _Grids, root: Path, flipped: GridCache | None = None) -> GridCache:
+    key, store = source.key, source.store
     folder, spec = key.folder(root), key.spec(store)
     groups = list(shard_groups(spec, list(key.parts(store))))
     with StoreWriter(folder, spec) as writer:
         kept = [p for i, group in enumerate(groups) if writer.is_finished(i, group) for p in group]
         source.done = sum(plan.num_frames or 0 for plan in kept)
         writer.add_shards(groups, source)
-    cache = GridCache(folder, key)
+    cache = GridCache(folder, key, flipped)
     _check_live(cache, source)
     return cache
 
@@ -109,6 +119,7 @@ class _Grids:
 
     def __init__(self, store: Store, network: Network, key: GridKey, reporter: Reporter) -> None:
         self.store, self.network, self.key, self.reporter = store, network, key, reporter
+        self.task = "encode mirrored" if key.flipped else "encode"
         self.done = 0
 
     def __call__(self, plan: DrivePlan) -> Iterator[Frame]:
@@ -119,11 +130,12 @@ class _Grids:
             for grid in self.grids(drive, range(start, min(start + BATCH, end))):
                 yield {GRID: grid}
             self.done += min(BATCH, end - start)
-            self.reporter.progress(Progress("encode", self.done, self.store.num_frames, "frame"))
+            self.reporter.progress(Progress(self.task, self.done, self.store.num_frames, "frame"))
 
     def grids(self, drive: int, frames: range) -> np.ndarray:
         """Return the grids of some frames, `N C h w` float16."""
-        images = frames_as_seen(self.store, drive, frames, self.key.image_size)
+        flip = Augmentation(flip=self.key.flipped)
+        images = frames_as_seen(self.store, drive, frames, self.key.image_size, flip)
         device = next(self.network.parameters()).device
         with evaluating(self.network), torch.inference_mode():
             made = self.network.encode(to_image_tensor(images).to(device))[self.key.pyramid]

@@ -21,6 +21,7 @@ from unienc_core.inference.outputs import Outputs
 from unienc_core.inference.predictor import Predictor, predictor_from
 from unienc_core.inference.results import ClipFacts
 from unienc_core.inference.road_path import RoadPath
+from unienc_core.inference.scene import MAX_CUT_STEP
 from unienc_core.inference.sinks import sink_class
 from unienc_core.inference.steering import SteeringHead
 from unienc_core.workflows.infer_inputs import is_single
@@ -178,6 +179,12 @@ class _Run:
         outputs, annotator = Outputs(sinks), Annotator(facts)
         if info.has_audio:
             self.reporter.say(f"{info.path}: its sound is dropped")
+        step = float(self.plan.span.stride / info.rate)
+        if self.steering is not None and step > MAX_CUT_STEP:
+            self.reporter.say(
+                f"{info.path}: at {step:g} s between frames no scene cuts are looked for; what "
+                "steering is read off may cross one"
+            )
         with job.open() as source:
             try:
                 with outputs:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from unienc_core.contracts import Say
-from unienc_core.data.steering import CURVATURE, Vehicle, check_conversion
+from unienc_core.data.steering import COMMAND, CURVATURE, Vehicle, check_conversion
 from unienc_core.errors import UsageError
 from unienc_core.inference.frames import SourceInfo
 from unienc_core.inference.road_path import USUAL_CAMERA_HEIGHT, RoadPath
@@ -57,6 +57,11 @@ def check_path_options(
         raise UsageError(
             f"{' and '.join(given)}: for the path of steering in pictures, so --outputs must have "
             "steering and --sink mp4"
+        )
+    if given and head is not None and head.kind.name == COMMAND:
+        raise UsageError(
+            f"{' and '.join(given)}: for the path of steering on the road, but the network "
+            f"predicts {head.key}, and what a command of -1..1 does is not known"
         )
     if head is not None and is_drawn and head.kind.name == CURVATURE and vehicle != Vehicle():
         raise UsageError(

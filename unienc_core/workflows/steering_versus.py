@@ -76,7 +76,7 @@ def open_other(
             report["protocol"],
         )
         preset, seed = str(report["preset"]), int(report["seed"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path / RESULT}: no report of finetune-steering ({error})") from None
     for name, ours in asdict(pairing).items():
         theirs = getattr(found, name)
@@ -101,7 +101,7 @@ def compare(results: Sequence[Mapping[str, Any]], other: OtherRun) -> dict[str, 
         other run and ``difference`` of each.
 
     Raises:
-        UsageError: If the two tested other frames.
+        UsageError: If the two learnt from, chose by or tested other frames.
     """
     rows: list[dict[str, Any]] = []
     for result in results:
@@ -110,6 +110,11 @@ def compare(results: Sequence[Mapping[str, Any]], other: OtherRun) -> dict[str, 
             raise UsageError(
                 f"{other.path}: fold {result['fold']} tested other frames ({theirs['num_images']}, "
                 f"here {result['num_images']}); sequences must have one length and one target"
+            )
+        if theirs["frames"] != result["frames"]:
+            raise UsageError(
+                f"{other.path}: fold {result['fold']} learnt from or chose by other frames "
+                f"({theirs['frames']}, here {result['frames']})"
             )
         error = theirs["test"]["steering_mse"]
         difference = result["test"]["steering_mse"] - error
@@ -143,6 +148,7 @@ def _fold(path: Path, number: int, stride: int) -> dict[str, Any]:
         known = result["stride"]
         float(result["test"]["steering_mse"])
         _tested(result)
+        dict(result["frames"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: no result of a fold ({error})") from None
     if known != stride:

@@ -58,6 +58,7 @@ class Steering(Head):
         window: Side of the windows in cells; 1 along a side of the grid that it does not divide.
         ratio: Size of the tokens of the pooling as a share of the channels.
         heads: Of its attention.
+        position_std: Of its positions' random start.
         hidden: Units of the `gru`.
     """
 
@@ -75,6 +76,7 @@ class Steering(Head):
         window: Count = 2,
         ratio: Ratio = 0.25,
         heads: Count = 2,
+        position_std: Ratio = 0.02,
         hidden: Count = 64,
     ) -> None:
         super().__init__()
@@ -86,7 +88,9 @@ class Steering(Head):
         self.num_levels = len(spec.channels) if levels == "all" else 1
         grid = grid_of(*(side // spec.strides[-1] for side in site.image_size))
         near = (window if grid[0] % window == 0 else 1, window if grid[1] % window == 0 else 1)
-        attention = partial(SelfAttentivePooling, ratio=ratio, heads=heads)
+        attention = partial(
+            SelfAttentivePooling, ratio=ratio, heads=heads, position_std=position_std
+        )
         pool = _averages if space == "average" else partial(_weighted, attention)
         self.pools = nn.ModuleList(
             _LevelPool(channels, grid, width, near, pool)
