@@ -62,7 +62,7 @@ def render(table: Table, results: Results) -> str:
         cells = [figures.get(column.title, "") for column in table.columns]
         lines.append([f"{label} ({NOT_COMPARABLE})", "", *cells])
     below = [
-        *_what(reports),
+        *_what(reports, any(len(made) > 1 for _, made in results.rows)),
         paired(results.rows),
         ordering(table, results.rows),
         wall_time(results),
@@ -75,9 +75,11 @@ def render(table: Table, results: Results) -> str:
 
 
 def cell(values: Sequence[float]) -> str:
-    """Return the mean and, of several values, the standard deviation."""
+    """Return the mean and, of several values, the standard deviation; a count as it is."""
     if not values:
         return "-"
+    if len(values) == 1 and isinstance(values[0], int):
+        return str(values[0])
     mean = f"{statistics.fmean(values):.3f}"
     return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
@@ -183,14 +185,15 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _what(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+def _what(reports: Sequence[Mapping[str, Any]], has_seeds: bool) -> list[str]:
     if not reports:
         return []
     pose = reports[0].get("pose")
     counts = [_images(report) for report in reports]
     images = " to ".join(str(n) for n in sorted({min(counts), max(counts)}))
     pairs = f", {pose['num_pairs']} pairs, {pose['num_snippets']} snippets" if pose else ""
-    return [f"{images} images{pairs}; ± is the standard deviation over seeds."]
+    spread = "; ± is the standard deviation over seeds" if has_seeds else ""
+    return [f"{images} images{pairs}{spread}."]
 
 
 def _images(report: Mapping[str, Any]) -> int:
@@ -205,9 +208,14 @@ def paired(rows: Sequence[tuple[Row, list[dict[str, Any]]]]) -> str:
         if row.against not in first:
             continue
         folds = zip(report["folds"], first[row.against]["folds"], strict=True)
-        found = sign_test([a["test"]["steering_mse"] - b["test"]["steering_mse"] for a, b in folds])
+        ours, theirs = zip(
+            *((a["test"]["steering_mse"], b["test"]["steering_mse"]) for a, b in folds),
+            strict=True,
+        )
+        found = sign_test([a - b for a, b in zip(ours, theirs, strict=True)])
         sentences.append(
-            f"{row.label} has the lower error than {row.against.label} in {found['lower']} of "
+            f"{row.label} has {statistics.fmean(ours) / statistics.fmean(theirs):.2f} times the "
+            f"error of {row.against.label}, a lower one in {found['lower']} of "
             f"{found['lower'] + found['higher']} folds (sign test, p = {found['p']:.2g})"
         )
     return f"By pairs: {'; '.join(sentences)}." if sentences else ""

@@ -50,8 +50,9 @@ class Workshop:
     side; two of them get nearly twice as far as one with two threads.
 
     Attributes:
-        folder: Holds a folder per world: its store, and per run ``run/`` (the run folder),
-            ``log.txt``, ``attempts.jsonl`` and the reports of the evaluations.
+        folder: Holds a folder per world: its store, the ``grids`` that resting encoders make of
+            it, and per run ``run/`` (the run folder), ``log.txt``, ``attempts.jsonl`` and the
+            reports of the evaluations.
         unienc: The command line's first words.
         jobs: Trainings side by side.
         say: Takes lines for people.
@@ -182,6 +183,7 @@ class Workshop:
             *("--out", str(place / "run"), "--json", *run.options),
         ]
         train += [] if run.stages is None else ["--stages", run.stages]
+        train += ["--grids", str(self.folder / run.world / "grids")] if run.verb == STEERING else []
         for option, needed in (("--init", run.start), ("--teacher", run.teacher)):
             train += [] if needed is None else [option, str(self._place(needed) / "run")]
         # Repeated even if finished: it says so where the preset or the store has changed since.

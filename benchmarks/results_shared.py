@@ -15,7 +15,7 @@ REAL = Path(
 WORLDS: dict[str, tuple[str, ...]] = {
     "city": ("synth-city", "--train", "40x40", "--val", "15x75", "--test", "1x75", "--seed", "0"),
     "drives": (
-        *("synth-city", "--train", "600x24", "--val", "1x24", "--test", "1x24"),
+        *("synth-city", "--train", "1000x24", "--val", "1x24", "--test", "1x24"),
         *("--look-ahead", "5", "--seed", "11"),
     ),
     "donkey": ("donkey", str(REAL / "donkey_track")),

@@ -237,13 +237,15 @@ def test_what_tests_itself_in_another_world(bench) -> None:
     assert bench.row("taught") == ["1", "2.000", "0.500"]
     assert bench.row("random") == ["1", "2.500", "0.625"]
     page = bench.page.read_text(encoding="utf-8")
-    assert "random has the lower error than taught in 0 of 3 folds (sign test, p = 0.25)" in page
+    paired = "1.25 times the error of taught, a lower one in 0 of 3 folds (sign test, p = 0.25)"
+    assert f"random has {paired}" in page
     assert "baseline" not in page
-    assert "3 images; " in page
+    assert "\n3 images.\n" in page
     assert "(30 s" not in page and "of 30 s to 10 min" in page
     words = next(words for words in bench.calls("finetune-steering") if "--init" in words)
     work = bench.folder / "work"
     assert words[0] == str(work / "roads/store")
+    assert words[words.index("--grids") + 1] == str(work / "roads/grids")
     assert words[words.index("--init") + 1] == str(work / "toys/good--seed-0/run")
     prepared = bench.calls("prepare-data")
     assert ["roads", "--long", "--out", str(work / "roads/store")] in prepared
@@ -495,4 +497,4 @@ def test_the_shipped_columns_are_in_the_reports_of_the_real_command(tmp_path) ->
     known = [cell for cell, column in zip(cells, table.columns, strict=True)
              if not column.path.startswith("subsets.moving")]  # fmt: skip
     assert all(float(cell) >= 0 for cell in known)
-    assert any(line.startswith("7 images, 6 pairs, 3 snippets;") for line in lines)
+    assert any(line.startswith("7 images, 6 pairs, 3 snippets.") for line in lines)
