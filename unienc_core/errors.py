@@ -27,6 +27,10 @@ class UsageError(UniencError):
     exit_code = 2
 
 
+class BusyError(UsageError):
+    """Another process is at it."""
+
+
 class PresetError(UsageError):
     """A preset is not well formed, or an option does not fit its component."""
 

@@ -17,6 +17,7 @@ from unienc_core.data.grid_cache import GridCache
 from unienc_core.data.loader import StepLoader
 from unienc_core.data.sequence_dataset import SequenceDataset
 from unienc_core.data.store import Store
+from unienc_core.data.store_writer import StoreWriter
 from unienc_core.errors import StoreError, WiringError
 from unienc_core.models.pooling import join_grid, pool_to_grid
 from unienc_core.presets import AugmentSpec
@@ -194,6 +195,20 @@ def test_a_stopped_cache_is_not_read_and_goes_on(store, tmp_path, small_parts):
     )
     assert again[0] > seen[0] and again[-1] == sum(LENGTHS)  # what was finished is not made again
     assert files_of(torn) == files_of(whole.path)
+
+
+def test_grids_that_another_process_makes_are_waited_for(store, tmp_path, monkeypatch):
+    network, said = steering_network(PRESET), list[str]()
+    key = grid_key(network, PRESET, store)
+    other = StoreWriter(key.folder(tmp_path), key.spec(store))  # holds the lock, writes nothing
+
+    def release(seconds: float) -> None:
+        other.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+
+    monkeypatch.setattr("unienc_core.workflows.grid_cache.time.sleep", release)
+    cache = build(store, tmp_path, network, reporter=Reporter(say=said.append))
+    assert said == [f"{cache.path}: waiting for another process that makes these grids"]
+    assert cache.window(0, 0, 1).any()
 
 
 KILLED = """

@@ -30,7 +30,7 @@ from unienc_core.data.store_folder import (
 )
 from unienc_core.data.unreadable import Written, write_drives
 from unienc_core.data.worker_pool import InlinePool, Pool
-from unienc_core.errors import ResourceError, UsageError
+from unienc_core.errors import BusyError, ResourceError
 from unienc_core.files import require_space, sha256_file
 
 Groups = Sequence[Sequence[DrivePlan]]
@@ -217,7 +217,7 @@ class StoreWriter:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise UsageError(f"{self.path}: another process is writing this store") from None
+            raise BusyError(f"{self.path}: another process is writing this store") from None
         return descriptor
 
 

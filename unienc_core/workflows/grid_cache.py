@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 
 from unienc_core.contracts import Progress, Reporter
 from unienc_core.data.grid_cache import GRID, GridCache, GridKey
+from unienc_core.data.manifest import StoreSpec
 from unienc_core.data.sequence_dataset import frames_as_seen
 from unienc_core.data.shard_build import DrivePlan, Frame
 from unienc_core.data.store import Store
 from unienc_core.data.store_writer import StoreWriter
 from unienc_core.data.transforms import Augmentation, to_image_tensor
-from unienc_core.errors import StoreError, WiringError
+from unienc_core.errors import BusyError, StoreError, WiringError
 from unienc_core.models.modes import evaluating
 from unienc_core.models.network import Network
 from unienc_core.models.pooling import grid_of, join_grid, pool_to_grid
@@ -28,6 +30,9 @@ from unienc_core.workflows.prepare_sets import shard_groups
 
 BATCH = 16
 """Frames that are encoded together."""
+
+_PATIENCE = 1.0
+"""Seconds from one look to the next at what another process makes."""
 
 _TOLERANCE = 0.02
 """Between a cached grid and one made now, as a share of the level's greatest value: devices and
@@ -78,7 +83,8 @@ def build_cache(
     """Make the grids of a store, or what is missing of them, and open them.
 
     Each combination of store and encoder has a folder of its own below `root`. The same call again
-    goes on where it was stopped. Memory does not grow with the store.
+    goes on where it was stopped; while another process makes them, it waits. Memory does not grow
+    with the store.
 
     Args:
         store: The frames.
@@ -105,13 +111,26 @@ def _build(source: _Grids, root: Path, flipped: GridCache | None = None) -> Grid
     key, store = source.key, source.store
     folder, spec = key.folder(root), key.spec(store)
     groups = list(shard_groups(spec, list(key.parts(store))))
-    with StoreWriter(folder, spec) as writer:
+    with _writer(folder, spec, source.reporter) as writer:
         kept = [p for i, group in enumerate(groups) if writer.is_finished(i, group) for p in group]
         source.done = sum(plan.num_frames or 0 for plan in kept)
         writer.add_shards(groups, source)
     cache = GridCache(folder, key, flipped)
     _check_live(cache, source)
     return cache
+
+
+def _writer(folder: Path, spec: StoreSpec, reporter: Reporter) -> StoreWriter:
+    """Take a cache to write, once nobody else does."""
+    said = False
+    while True:
+        try:
+            return StoreWriter(folder, spec)
+        except BusyError:
+            if not said:
+                reporter.say(f"{folder}: waiting for another process that makes these grids")
+            said = True
+            time.sleep(_PATIENCE)
 
 
 class _Grids:
