@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -68,6 +69,7 @@ class SequenceDataset(StreamDataset):
     ) -> None:
         stores = [stores] if isinstance(stores, Store) else list(stores)
         self._spans = spans
+        self._columns: dict[tuple[Path, int, str], np.ndarray] = {}
         self._caches = dict(zip((s.path for s in stores), caches, strict=True)) if caches else {}
         for store in stores if caches else ():
             _check_cache(self._caches[store.path], store, image_size, stream, train)
@@ -104,7 +106,7 @@ class SequenceDataset(StreamDataset):
             names = ("sequence_images", "sequence_images_aug")
             item = dict(zip(names, self._images(frames, augmentation), strict=False))
         for name, label in self._labels.items():
-            values = store.column(drive, label.key)[first : last + 1]
+            values = self._column(store, drive, label.key)[first : last + 1]
             if augmentation.flip:
                 values = flip_value(values, store.keys[label.key].role, self.image_size[1])
             item[name] = torch.from_numpy(np.array(values)).to(label.dtype)
@@ -162,8 +164,15 @@ class SequenceDataset(StreamDataset):
         known = np.ones(info.num_frames, bool)
         for label in self._labels.values():
             if info.stats[label.key].valid < 1:
-                known &= np.isfinite(store.column(drive, label.key))
+                known &= np.isfinite(self._column(store, drive, label.key))
         return known
+
+    def _column(self, store: Store, drive: int, key: str) -> np.ndarray:
+        """Read a label of a drive once: to open a file for some numbers costs more than a grid."""
+        place = (store.path, drive, key)
+        if place not in self._columns:
+            self._columns[place] = store.column(drive, key)
+        return self._columns[place]
 
     def _check_labels(self, store: Store) -> None:
         for name, label in self._labels.items():
