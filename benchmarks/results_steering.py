@@ -29,7 +29,7 @@ def _steering(label: str, start: Row | None = None, sets: tuple[str, ...] = (), 
 
 
 def _frozen(place: str, world: str, label: str, sets: tuple[str, ...] = ()) -> list[Row]:
-    """Return the rows of one road and label: three frozen encoders, ten folds."""
+    """Return the rows of one road and label: frozen encoders, ten folds."""
     words = ("--label", label, *_EVERY_FRAME)
     common: dict[str, Any] = {"sets": sets, "world": world, "options": words}
     unified = _steering(f"{place}: depth, pose, segmentation", MASKS, **common)
@@ -75,7 +75,11 @@ STEERING_TABLE = Table(
     world="city",
     rows=(
         *_frozen("city, 5 m ahead", "drives", "curvature_5m"),
-        *_frozen("city, at the car", "drives", "curvature"),
+        *(
+            row
+            for row in _frozen("city, at the car", "drives", "curvature")
+            if row.start != SEGMENTS
+        ),
         *_frozen("Donkey car", "donkey", "steering_unit", _DONKEY),
         *_halves("city, 5 m ahead", "drives", "curvature_5m"),
         *_halves("Donkey car", "donkey", "steering_unit", _DONKEY),

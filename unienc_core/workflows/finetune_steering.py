@@ -30,10 +30,10 @@ from unienc_core.workflows.steering_fold import RESULT, FoldRequest, open_stores
 from unienc_core.workflows.steering_report import make_report, protocol_of
 from unienc_core.workflows.steering_scoring import (
     TERM,
-    Truth,
     label_of,
     sequence_stream,
     steering_head,
+    truth_of,
 )
 from unienc_core.workflows.steering_versus import Pairing, compare, open_other
 from unienc_core.workflows.train import train
@@ -134,7 +134,7 @@ def finetune_steering(
     opened = open_stores(stores)
     changes = [*_with_label(asked.preset, label, opened, reporter), *overrides]
     asked = open_request(FINETUNE_STEERING, preset, changes, init=init, weights=weights)
-    truth = Truth(opened, label_of(asked.preset))
+    truth = truth_of(opened, label_of(asked.preset))
     folds, by = _divide(opened, folding, reporter)
     chosen = range(len(folds)) if folding.only is None else [_checked(folding)]
     path = out or Path("runs") / f"{asked.folder_name}-{seed}"
@@ -194,7 +194,7 @@ def _with_label(
         if (term.type or name) == TERM:
             changes.append(f"terms.{name}.options.predicts={label}")
             if kind.name != CURVATURE:
-                labels = np.concatenate(Truth(stores, label).labels)
+                labels = np.concatenate(truth_of(stores, label).labels)
                 factor = float(f"{suggested_curve_factor(labels):.3g}")
                 changes.append(f"terms.{name}.options.curve_factor={factor}")
                 reporter.say(

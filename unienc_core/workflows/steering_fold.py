@@ -29,6 +29,7 @@ from unienc_core.workflows.steering_scoring import (
     drive_places,
     label_of,
     predict,
+    truth_of,
     windows,
 )
 from unienc_core.workflows.train import train
@@ -127,7 +128,7 @@ def _test(
     """Score the best weights on the frames held out for that; write and draw the predictions."""
     fold, stores = request.folds[number], open_stores(request.stores)
     label = label_of(best.preset)
-    truth = Truth(stores, label)
+    truth = truth_of(stores, label)
     with resource_errors("testing a fold"):
         network = trained_network(best).to(resolve_device(request.options["device"])).eval()
         dataset = windows(best.preset, stores, fold.test, request.caches, request.stride)

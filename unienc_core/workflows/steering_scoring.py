@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,6 +131,16 @@ class Truth:
             }
             for name, guess in guesses.items()
         }
+
+
+def truth_of(stores: Sequence[Store], label: str) -> Truth:
+    """Return the labels of stores, read once a process: folds ask for them again and again."""
+    return _kept(tuple((store.path, store.digest) for store in stores), label)
+
+
+@lru_cache(maxsize=4)
+def _kept(stores: tuple[tuple[Path, str], ...], label: str) -> Truth:
+    return Truth([Store(path) for path, _ in stores], label)
 
 
 def steering_head(preset: Preset) -> tuple[str, NodeSpec]:
@@ -263,7 +275,7 @@ def validating(
         return lambda step: None
     label, places = label_of(preset), drive_places(data.stores)
     dataset = windows(preset, data.stores, holdout.validation, holdout.caches)
-    truth = Truth(data.stores, label)
+    truth = truth_of(data.stores, label)
 
     def score() -> float:
         made = predict(module.network, dataset, label, places)
