@@ -24,6 +24,7 @@ from unienc_core.presets import AugmentSpec
 from unienc_core.workflows import prepare_sets
 from unienc_core.workflows.grid_cache import build_cache, grid_key
 from unienc_core.workflows.inspect_data import describe_store, format_description
+from unienc_core.workflows.steering_scoring import truth_of
 
 LENGTHS = (9, 5, 6)
 PRESET = steering_preset()
@@ -164,11 +165,35 @@ def test_mirrored_windows_come_out_of_a_cache_as_they_do_live(store, tmp_path, s
     assert 0 < flips < 8
     with pytest.raises(WiringError, match="holds no grids of mirrored frames"):
         sequences(store, stream=stream, caches=[plain])
+    with pytest.raises(WiringError, match="holds no grids of"):
+        sequences(store, caches=[both.flipped])
+    with pytest.raises(StoreError, match="holds no grids of the mirrored frames of"):
+        GridCache(plain.path, plain.key, plain)
     ordered = sequences(store, stream=stream, caches=[plain], train=False)
     assert torch.equal(
         ordered.item(0, 0)["sequence_grids/main"],
         sequences(store, caches=[plain], train=False).item(0, 0)["sequence_grids/main"],
     )
+
+
+def test_labels_are_read_once_a_drive(store, tmp_path, monkeypatch):
+    """To open the file of every drive anew takes longer than the head."""
+    asked, read = list[tuple[int, str]](), Store.column
+    monkeypatch.setattr(
+        Store,
+        "column",
+        lambda self, drive, key: asked.append((drive, key)) or read(self, drive, key),
+    )
+    dataset = sequences(store, caches=[build(store, tmp_path)])
+    for step in range(20):
+        dataset.item(step, 0)
+    assert sorted(asked) == [(drive, "curvature") for drive in range(len(LENGTHS))]
+    asked.clear()
+    truths = [truth_of([Store(store.path)], "curvature") for _ in range(2)]
+    assert [drive for drive, key in asked if key == "curvature"] == [0, 1, 2]
+    for truth in truths:
+        for drive, labels in enumerate(truth.labels):
+            assert np.array_equal(labels, read(store, drive, "curvature"), equal_nan=True)
 
 
 def test_a_stopped_cache_is_not_read_and_goes_on(store, tmp_path, small_parts):

@@ -117,6 +117,8 @@ class GridCache:
     """
 
     def __init__(self, folder: Path, key: GridKey, flipped: GridCache | None = None) -> None:
+        if flipped and flipped.key != key.model_copy(update={"flipped": True}):
+            raise StoreError(f"{flipped.path}: holds no grids of the mirrored frames of {folder}")
         self.key, self.flipped = key, flipped
         self._store = Store(folder)
         found = self._store.manifest["config"]

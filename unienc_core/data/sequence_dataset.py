@@ -47,8 +47,8 @@ class SequenceDataset(StreamDataset):
 
     Raises:
         DataError: If no store holds a window with all labels.
-        WiringError: If frames of a cache were to be augmented, or a cache is of another store or
-            size.
+        WiringError: If frames of a cache were to be augmented but by mirroring, or mirrored without
+            such grids, or a cache is of another store or size.
     """
 
     kind = "sequences"
@@ -94,7 +94,8 @@ class SequenceDataset(StreamDataset):
         augmentation = self._augmentation(step, slot)
         if store.path in self._caches:
             cache = self._caches[store.path]
-            if augmentation.flip and cache.flipped:
+            if augmentation.flip:
+                assert cache.flipped is not None  # else the stream was refused
                 cache = cache.flipped
             grids = torch.from_numpy(cache.window(drive, first, self.stream.frames))
             item: Item = {SEQUENCE_GRIDS + cache.key.pyramid: grids}
@@ -217,7 +218,8 @@ def _check_cache(
             f"{cache.path}: holds no grids of mirrored frames; make them too, or set augment.flip "
             "to 0"
         )
-    if cache.key.store != store.digest or cache.key.image_size != tuple(image_size):
+    wanted = (store.digest, tuple(image_size), False)
+    if (cache.key.store, cache.key.image_size, cache.key.flipped) != wanted:
         height, width = image_size
         raise WiringError(
             f"{cache.path}: holds no grids of {store.path} at {height}x{width}; make them anew, or "

@@ -112,8 +112,8 @@ class SelfAttentivePooling(nn.Module):
         heads: Of the attention.
         normalised: Divide by the sum of the weights, as an average does; else ("nowin") the mean of
             the weighted values stays as it is.
-        position_std: Of the positions' random start. From a small one, what differs with the place
-            is learnt late.
+        position_std: Of the positions' random start, which is normal and cut at +-2. From a small
+            one, what differs with the place is learnt late.
 
     Raises:
         WiringError: If the patches or the windows do not fit the grid.

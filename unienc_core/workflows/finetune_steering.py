@@ -26,7 +26,7 @@ from unienc_core.training.logbook import STEPS_PER_LINE
 from unienc_core.training.stages import moving_names
 from unienc_core.workflows.fold_jobs import run_folds
 from unienc_core.workflows.grid_cache import build_cache, grid_key
-from unienc_core.workflows.steering_fold import RESULT, FoldRequest, open_stores
+from unienc_core.workflows.steering_fold import RESULT, FoldRequest, frames_of, open_stores
 from unienc_core.workflows.steering_report import make_report, protocol_of
 from unienc_core.workflows.steering_scoring import (
     TERM,
@@ -146,7 +146,8 @@ def finetune_steering(
     pairs = Pairing(
         label_of(asked.preset), tuple(s.digest for s in opened), len(folds), protocol_of(by)
     )
-    other = versus and open_other(versus, pairs, apart, chosen, path)
+    frames = {number: frames_of(folds[number]) for number in chosen}
+    other = versus and open_other(versus, pairs, apart, frames, path)
     place = resolve_device(device)
     with resource_errors("preparing the folds"):
         network = first_network(asked.preset, seed, weights, asked.started).to(place)
@@ -232,7 +233,7 @@ def _usual_interval(preset: Preset) -> int:
 
 
 def _may_cache(preset: Preset, network: Network, reporter: Reporter) -> bool:
-    """Return whether all before the heads rests, and frames are taken as they are."""
+    """Return whether all before the heads rests, and frames are taken as they are or mirrored."""
     moving = {name for stage in preset.stages for name in moving_names(network, stage)}
     if not all(name.startswith("heads.") for name in moving):
         return False
@@ -266,7 +267,8 @@ def _cache(
 
 
 def _flips(preset: Preset) -> bool:
-    return sequence_stream(preset).augment.flip > 0
+    streams = preset.streams.values()
+    return any(s.augment.flip > 0 for s in streams if s.kind == "sequences")
 
 
 def _try(

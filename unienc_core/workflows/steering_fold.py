@@ -12,7 +12,7 @@ import numpy as np
 
 from unienc_core.checkpoint import Checkpoint, list_checkpoints, newest_checkpoint
 from unienc_core.contracts import Progress, Reporter
-from unienc_core.data.folds import Fold, Span
+from unienc_core.data.folds import Fold
 from unienc_core.data.grid_cache import GridCache
 from unienc_core.data.store import Store, resolve_store
 from unienc_core.device import resolve_device, resource_errors
@@ -137,7 +137,6 @@ def _test(
     write_predictions(folder / PREDICTIONS, made, truth)
     title = f"fold {number}: {label}"
     plot_predictions(folder / PICTURE, made, truth, fold.test, title, baselines)
-    parts = {"train": fold.train, "validation": fold.validation, "test": fold.test}
     return {
         "fold": number,
         "weights": weights_digest(best),
@@ -147,7 +146,7 @@ def _test(
         "validation_mse": best.state["validation"],
         "test": truth.errors(made),
         "num_images": int(np.isfinite(truth.at(made)).sum()),
-        "frames": {name: _count(spans) for name, spans in parts.items()},
+        "frames": frames_of(fold),
         "baselines": baselines,
     }
 
@@ -182,8 +181,10 @@ def _tested_already(folder: Path, best: Checkpoint, stride: int) -> dict[str, An
         return None
 
 
-def _count(spans: Sequence[Span]) -> int:
-    return sum(span.stop - span.start for span in spans)
+def frames_of(fold: Fold) -> dict[str, int]:
+    """Return how many frames a fold has to learn from, to choose by and to be tested on."""
+    parts = {"train": fold.train, "validation": fold.validation, "test": fold.test}
+    return {name: sum(s.stop - s.start for s in spans) for name, spans in parts.items()}
 
 
 def _named(reporter: Reporter, name: str) -> Reporter:

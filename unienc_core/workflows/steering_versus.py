@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,11 @@ class OtherRun:
 
 
 def open_other(
-    path: Path, pairing: Pairing, stride: int, numbers: Iterable[int], out: Path
+    path: Path,
+    pairing: Pairing,
+    stride: int,
+    frames: Mapping[int, Mapping[str, int]],
+    out: Path,
 ) -> OtherRun:
     """Open another run of ``finetune-steering`` to be compared with.
 
@@ -58,7 +62,8 @@ def open_other(
         path: Its folder.
         pairing: What it must have in common with this run.
         stride: Frames between tested windows, likewise.
-        numbers: Folds to compare; it must have finished them.
+        frames: Folds to compare, which it must have finished, each with how many frames it learns
+            from, chooses by and is tested on here.
         out: Folder of this run.
 
     Raises:
@@ -83,7 +88,7 @@ def open_other(
         if theirs != ours:
             what = "" if name == "stores" else f" ({theirs}, here {ours})"
             raise UsageError(f"--versus {path}: is about other {name}{what}; folds are no pairs")
-    folds = {n: _fold(path, n, stride) for n in numbers}
+    folds = {n: _fold(path, n, stride, counts) for n, counts in frames.items()}
     return OtherRun(path, preset, seed, folds)
 
 
@@ -101,7 +106,7 @@ def compare(results: Sequence[Mapping[str, Any]], other: OtherRun) -> dict[str, 
         other run and ``difference`` of each.
 
     Raises:
-        UsageError: If the two learnt from, chose by or tested other frames.
+        UsageError: If the two tested other frames.
     """
     rows: list[dict[str, Any]] = []
     for result in results:
@@ -110,11 +115,6 @@ def compare(results: Sequence[Mapping[str, Any]], other: OtherRun) -> dict[str, 
             raise UsageError(
                 f"{other.path}: fold {result['fold']} tested other frames ({theirs['num_images']}, "
                 f"here {result['num_images']}); sequences must have one length and one target"
-            )
-        if theirs["frames"] != result["frames"]:
-            raise UsageError(
-                f"{other.path}: fold {result['fold']} learnt from or chose by other frames "
-                f"({theirs['frames']}, here {result['frames']})"
             )
         error = theirs["test"]["steering_mse"]
         difference = result["test"]["steering_mse"] - error
@@ -141,18 +141,24 @@ def format_versus(found: Mapping[str, Any]) -> str:
     )
 
 
-def _fold(path: Path, number: int, stride: int) -> dict[str, Any]:
+def _fold(path: Path, number: int, stride: int, frames: Mapping[str, int]) -> dict[str, Any]:
     file = fold_folder(path, number) / RESULT
     result = _read(file, f"fold {number} of it is not finished")
     try:
         known = result["stride"]
         float(result["test"]["steering_mse"])
         _tested(result)
-        dict(result["frames"])
+        counts = dict(result["frames"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: no result of a fold ({error})") from None
     if known != stride:
         raise UsageError(f"--versus {path}: tested every {known} frames, here every {stride}")
+    if counts != frames:
+        theirs, ours = (" + ".join(str(n) for n in part.values()) for part in (counts, frames))
+        raise UsageError(
+            f"--versus {path}: fold {number} learnt from, chose by and tested {theirs} frames, "
+            f"here {ours}"
+        )
     return result
 
 

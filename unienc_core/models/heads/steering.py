@@ -29,6 +29,7 @@ MakePool = Callable[[int, Grid, Grid], nn.Module]
 """Channels, size of the maps and size of the windows to what pools them."""
 
 Ratio = Annotated[float, Field(gt=0, le=4)]
+PositionStd = Annotated[float, Field(gt=0, le=1)]
 LabelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.]*$")]
 
 
@@ -58,7 +59,7 @@ class Steering(Head):
         window: Side of the windows in cells; 1 along a side of the grid that it does not divide.
         ratio: Size of the tokens of the pooling as a share of the channels.
         heads: Of its attention.
-        position_std: Of its positions' random start.
+        position_std: Of its positions' random start, see `SelfAttentivePooling`.
         hidden: Units of the `gru`.
     """
 
@@ -76,7 +77,7 @@ class Steering(Head):
         window: Count = 2,
         ratio: Ratio = 0.25,
         heads: Count = 2,
-        position_std: Ratio = 0.02,
+        position_std: PositionStd = 0.02,
         hidden: Count = 64,
     ) -> None:
         super().__init__()
