@@ -66,7 +66,7 @@ def masked_draws(world: World):
     def draws(start):
         for number, _ in enumerate(toy_draws(start), start):
             generator = torch.Generator().manual_seed(number)
-            image = torch.rand(6, 3, 6, 6, generator=generator)
+            image = torch.rand(6, 3, 6, 6, generator=generator, dtype=torch.float64)
             valid = torch.tensor([True, True, True, False, number % 2 == 0, False])
             label = torch.where(valid[:, None], image.mean((1, 2, 3))[:, None], 99.0)
             whole = {"image": image, "label": label, "valid_label": valid}
@@ -80,6 +80,7 @@ def smooth_run(path, world=None, **optimizer):
     preset = smooth_preset(clip_norm=0.05, **optimizer)
     torch.manual_seed(0)
     module = TrainModule(SmoothNetwork(), Objective(preset), preset)  # type: ignore[arg-type]
+    module.double()  # in float32, sums in another order already differ by 1e-5 on some processors
     world = world or World()
     return toy_run(path, preset, module=module, draws=masked_draws(world), world=world)
 
@@ -106,11 +107,11 @@ def test_several_processes_equal_one(tmp_path, size, accumulate):
         assert found.keys() == expected.keys()
         for key, value in expected.items():
             gap = (found[key] - value).double().norm() / value.double().norm().clamp(min=1e-12)
-            assert gap < 1e-5, (part, key)
+            assert gap < 1e-7, (part, key)
     alone, together = log_of(tmp_path / "one"), log_of(tmp_path / "many")
     assert len(alone) == len(together) == 2
     for one, many in zip(alone, together, strict=True):
-        assert many == pytest.approx(one, rel=1e-5)
+        assert many == pytest.approx(one, rel=1e-6)
 
 
 def chance_run(path, world, *, poisoned=(), dies=None, reporter=None):
@@ -172,7 +173,7 @@ def test_a_fault_in_the_middle_of_a_step_ends_all(tmp_path):
 
     def work(world):
         preset = smooth_preset()
-        module = TrainModule(Failing(world), Objective(preset), preset)  # type: ignore[arg-type]
+        module = TrainModule(Failing(world), Objective(preset), preset).double()  # type: ignore[arg-type]
         toy_run(tmp_path / "run", preset, module=module, draws=masked_draws(world), world=world)
 
     assert run_ranks(2, work, tmp_path) == [3, 3]
