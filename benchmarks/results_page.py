@@ -207,10 +207,9 @@ def paired(rows: Sequence[tuple[Row, list[dict[str, Any]]]]) -> str:
     for row, report in first.items():
         if row.against not in first:
             continue
-        folds = zip(report["folds"], first[row.against]["folds"], strict=True)
-        ours, theirs = zip(
-            *((a["test"]["steering_mse"], b["test"]["steering_mse"]) for a, b in folds),
-            strict=True,
+        ours, theirs = (
+            [fold["test"]["steering_mse"] for fold in tested["folds"]]
+            for tested in (report, first[row.against])
         )
         found = sign_test([a - b for a, b in zip(ours, theirs, strict=True)])
         sentences.append(
