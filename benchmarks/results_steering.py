@@ -70,7 +70,7 @@ STEERING_TABLE = Table(
         "sd over folds (ddof=0). Persistence knows a label of that age; no network sees one. "
         "The unfrozen encoder and the frozen one beside it are tested in two folds, each "
         "trained on half of the frames; the unfrozen one for 100 steps of 4 windows, the frozen "
-        "for 400 (city) or 300 (Donkey car) of 10."
+        "for 800 (city) or 300 (Donkey car) of 10."
     ),
     world="city",
     rows=(

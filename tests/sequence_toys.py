@@ -70,7 +70,7 @@ def steering_preset(*, steps: int = 4, encoder: dict[str, Any] | None = None, **
                 }
             },
             "terms": {"steering": {"options": {"curve_factor": 0.001}}},
-            "optimizer": {"lr": 5e-4, "clip_norm": 10.0, "weight_decay": 0.1},
+            "optimizer": {"lr": 5e-4, "clip_norm": 10.0, "weight_decay": 0.1, "ema_decay": 0.9},
             "stages": [
                 {
                     "name": "steering",

@@ -184,7 +184,10 @@ class BalancingSpec(Spec):
 
 
 class OptimizerSpec(Spec):
-    """AdamW, with the usual weight-decay exclusions (norms, biases, embeddings)."""
+    """AdamW, with the usual weight-decay exclusions (norms, biases, embeddings).
+
+    `ema_decay`: what is kept and validated is the average of the weights, see `WeightAverage`.
+    """
 
     lr: float = Field(default=1e-4, gt=0)
     backbone_lr_factor: float = Field(default=0.1, gt=0)
@@ -193,6 +196,7 @@ class OptimizerSpec(Spec):
     accumulate: int = Field(default=1, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     max_bad_steps: int = Field(default=5, ge=1)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
 
 
 class ScheduleSpec(Spec):

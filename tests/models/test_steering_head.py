@@ -71,6 +71,43 @@ def test_the_order_of_the_frames_matters_where_it_should(time, ordered):
         assert (steer(made, joined) - steer(made, joined.flip(1))).abs().max() < 1e-6
 
 
+def test_columns_are_pooled_apart():
+    """In closed form, where all weights of a pooling are one."""
+    made, joined = head(space="average", time="last", columns=2), features()
+    vectors = []
+    for level, pool in zip(joined[:, -1].double().split(SPEC.channels, 1), made.pools, strict=True):
+        halves = torch.stack([level[..., :2].mean((2, 3)), level[..., 2:].mean((2, 3))], 2)
+        mixed = torch.einsum("oc,bcx->box", pool.mix.weight[:, :, 0, 0].double(), halves)
+        vectors.append((mixed / (1 + pool.norm.eps) ** 0.5).flatten(1))
+    expected = torch.cat(vectors, 1) @ made.read_off.weight[0].double() + made.read_off.bias
+    torch.testing.assert_close(steer(made, joined).double(), expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(("columns", "sees"), [(1, False), (2, True)])
+def test_averages_tell_left_from_right_by_columns_alone(columns, sees):
+    made, joined = head(space="average", columns=columns), features()
+    apart = (steer(made, joined) - steer(made, joined.flip(4))).abs().max()
+    assert apart > 1e-2 if sees else apart < 2e-3
+
+
+@pytest.mark.parametrize(("asked", "made"), [(1, 1), (2, 2), (3, 2), (4, 4), (9, 4)])
+def test_columns_are_as_many_as_divide_the_windows(asked, made):
+    found = head(columns=asked, window=1)
+    assert found.read_off.in_features == 8 * made * len(SPEC.channels)
+    assert steer(found, features()).shape == (BATCH,)
+
+
+def test_units_between_bend_what_is_linear_without_them():
+    """Of averages: a vector c times as long moves the value from its bias c times as far."""
+    for units in (0, 7):
+        made, joined = head(space="average", time="average", mlp_units=units), features()
+        torch.nn.init.zeros_(made.read_off.bias)
+        if units:
+            assert made.mlp[0].weight.shape == (units, made.mlp[0].in_features)
+        once, minus = steer(made, joined), steer(made, -joined)
+        assert torch.allclose(minus, -once, atol=1e-5) == (units == 0)
+
+
 def test_the_last_frame_alone_is_read_where_it_is_said():
     made, joined = head(time="last"), features()
     other = features(seed=1)

@@ -8,7 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from training_toys import OneOutput, ToyObjective, toy_draws, toy_module, toy_preset, toy_run
+from training_toys import (
+    OneOutput,
+    Stop,
+    ToyObjective,
+    dying_draws,
+    final_bytes,
+    toy_draws,
+    toy_module,
+    toy_preset,
+    toy_run,
+)
 
 from unienc_core.checkpoint import list_checkpoints
 from unienc_core.contracts import Reporter, StepContext
@@ -23,29 +33,10 @@ TWO_STAGES = (
 )
 
 
-def final_bytes(run):
-    last = list_checkpoints(run / "checkpoints")[-1]
-    return [(last / f"{name}.safetensors").read_bytes() for name in ("model", "optimizer")]
-
-
 def log_of(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in x.items() if k not in ("time", "step_seconds", "wait_share")}
             for x in lines]  # fmt: skip
-
-
-class Stop(Exception):  # noqa: N818
-    """Stands for a kill: nothing is saved after it."""
-
-
-def dying_draws(at):
-    def draws(start):
-        for number, draw in enumerate(toy_draws(start), start):
-            if number == at:
-                raise Stop
-            yield draw
-
-    return draws
 
 
 @pytest.mark.parametrize("deaths", [[2], [7], [8, 11], [3, 3, 6, 10, 15]])

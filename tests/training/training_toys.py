@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from unienc_core.checkpoint import list_checkpoints
 from unienc_core.presets import Preset, preset_from_dict
 from unienc_core.training.distributed import World, shared_run_folder
 from unienc_core.training.module import TrainModule
@@ -124,3 +125,22 @@ def toy_run(path: Path, preset: Preset | None = None, *, fresh=False, reporter=N
         )
         trainer.run()
     return trainer
+
+
+class Stop(Exception):  # noqa: N818
+    """Stands for a kill: nothing is saved after it."""
+
+
+def dying_draws(at):
+    def draws(start):
+        for number, draw in enumerate(toy_draws(start), start):
+            if number == at:
+                raise Stop
+            yield draw
+
+    return draws
+
+
+def final_bytes(run):
+    last = list_checkpoints(run / "checkpoints")[-1]
+    return [(last / f"{name}.safetensors").read_bytes() for name in ("model", "optimizer")]

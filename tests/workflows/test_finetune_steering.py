@@ -126,6 +126,18 @@ def test_a_frozen_encoder_keeps_every_bit(whole):
             assert not all(torch.equal(tensors[name], began[name]) for name in heads)
 
 
+def test_what_is_validated_and_chosen_is_the_average_of_the_weights(city, preset, tmp_path):
+    once = {"folding": Folding(2, only=0), "overrides": ["stages.0.steps=10"]}
+    (fold,) = go(preset, [city], tmp_path / "run", **once)["folds"]
+    best = load_checkpoint(Path(fold["checkpoint"]))
+    last = load_checkpoint(tmp_path / "run" / "fold-0")
+    assert best.step == last.step == 10
+    chosen, kept = best.model_tensors(), last.model_tensors()
+    assert all(torch.equal(chosen[name], kept[name]) for name in kept)
+    live = last.optimizer_tensors()["live/heads.steering.read_off.weight"]
+    assert not torch.equal(live, chosen["heads.steering.read_off.weight"])
+
+
 def test_a_video_of_a_tested_drive_says_what_the_fold_predicted(city, whole, tmp_path):
     """On grids out of a cache there, frame by frame through the best weights here."""
     with (whole[0] / "fold-0" / "predictions.csv").open() as file:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from signal import Signals
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+import torch
 from torch import Tensor
 
 from unienc_core.checkpoint import (
@@ -24,6 +25,7 @@ from unienc_core.checkpoint import (
 from unienc_core.contracts import Batch, Reporter, Say
 from unienc_core.errors import IntegrityError, Interrupted
 from unienc_core.files import require_space
+from unienc_core.models.network import Network
 from unienc_core.presets import Preset
 from unienc_core.training.distributed import PeerError, World
 from unienc_core.training.history import History
@@ -41,6 +43,7 @@ from unienc_core.training.signals import StopFlag
 from unienc_core.training.stages import Position, apply_stage, locate, moving_names, start_encoders
 from unienc_core.training.step import StageStepper
 from unienc_core.training.task_gradients import TaskGradients
+from unienc_core.training.weight_average import WeightAverage
 
 Draw = Mapping[str, Batch]
 """One batch of every stream, by stream name."""
@@ -113,10 +116,18 @@ class Trainer:
         self.logbook = Logbook(self._part.stop, self._reporter)
         self.logbook.counters.step = self._part.start
         share_batch_statistics(module.network, self._world, self._reporter.say)
+        decay = preset.optimizer.ema_decay
+        self._average = None if decay is None else WeightAverage(module.network, decay)
         if self._world.lead:
             self._check_space()
         if resume is not None:
             self._restore(resume)
+
+    @property
+    def network(self) -> Network:
+        """The network as it is used and kept: of averaged weights, if the preset says so."""
+        average = self._average
+        return self._module.network if average is None else cast(Network, average.network)
 
     def run(self) -> Path:
         """Train to the end of the part and return its last checkpoint.
@@ -153,6 +164,8 @@ class Trainer:
         drawn = self._fetch(draws, history, stop)
         waited = time.perf_counter() - started
         result = self._stepper.take(drawn, self.logbook.counters.step, position.step)
+        if result.taken and self._average is not None:
+            self._average.update(position.step)
         self.logbook.add(result, time.perf_counter() - started, waited)
         if not result.taken:
             self._throw_away(result.loss, [first_draw + i for i in range(len(drawn))])
@@ -234,12 +247,14 @@ class Trainer:
         if history is None or self._saved_step == self.logbook.counters.step:
             return
         history.sync()
-        objective = self._module.objective.state_dict()
+        objective, kept = self._module.objective.state_dict(), self.network.state_dict()
+        live = {} if self._average is None else self._module.network.state_dict()
         save_checkpoint(
             self._folder.checkpoints,
             preset=self._preset,
-            model=self._module.network.state_dict(),
+            model=kept,
             optimizer={
+                **{f"live/{k}": t for k, t in live.items() if not torch.equal(t, kept[k])},
                 **{f"objective/{name}": tensor for name, tensor in objective.items()},
                 **{f"adamw/{k}": t for k, t in optimizer_tensors(self._optimizer).items()},
             },
@@ -255,18 +270,21 @@ class Trainer:
 
     def _check_space(self) -> None:
         """Refuse to start what could not be saved: the kept checkpoints and one being written."""
-        one = sum(3 * parameter.nbytes for parameter in self._module.parameters())
+        copies = 3 if self._average is None else 4
+        one = sum(copies * parameter.nbytes for parameter in self._module.parameters())
         missing = KEPT_CHECKPOINTS + 1 - len(list_checkpoints(self._folder.checkpoints))
         require_space(self._folder.checkpoints, one * max(1, missing))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Put everything where `checkpoint` left it."""
         where = str(checkpoint.path)
-        load_tensors(self._module.network, checkpoint.model_tensors(), where)
-        parts: dict[str, dict[str, Tensor]] = {"objective": {}, "adamw": {}}
+        parts: dict[str, dict[str, Tensor]] = {"live": {}, "objective": {}, "adamw": {}}
         for key, tensor in checkpoint.optimizer_tensors().items():
             part, _, name = key.partition("/")
             parts[part][name] = tensor
+        kept = checkpoint.model_tensors()
+        load_tensors(self.network, kept, where)
+        load_tensors(self._module.network, {**kept, **parts["live"]}, where)
         load_tensors(self._module.objective, parts["objective"], where)
         device = next(self._module.network.parameters()).device
         self.logbook.restore(checkpoint.state, device)

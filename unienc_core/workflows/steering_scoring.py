@@ -278,13 +278,13 @@ def validating(
     truth = truth_of(data.stores, label)
 
     def score() -> float:
-        made = predict(module.network, dataset, label, places)
+        made = predict(trainer.network, dataset, label, places)
         error = truth.errors(made)["steering_mse"]
         return error if error is not None and np.isfinite(made.values).all() else np.inf
 
     logged = f"{_term_name(preset)}/mse"
     validate = Validation(
-        module.network, preset, folder, score, every=holdout.every, logged=logged, say=say
+        trainer.network, preset, folder, score, every=holdout.every, logged=logged, say=say
     )
     validate.catch_up(trainer.logbook.counters.step)
     return validate

@@ -30,6 +30,7 @@ MakePool = Callable[[int, Grid, Grid], nn.Module]
 
 Ratio = Annotated[float, Field(gt=0, le=4)]
 PositionStd = Annotated[float, Field(gt=0, le=1)]
+Units = Annotated[int, Field(ge=0, le=4096)]
 LabelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.]*$")]
 
 
@@ -57,10 +58,14 @@ class Steering(Head):
             time, and see no frame after the target.
         width: Channels of each level's vector.
         window: Side of the windows in cells; 1 along a side of the grid that it does not divide.
+        columns: Parts of a map, side by side, that the rest of it is pooled to; fewer where so many
+            do not divide it. Their vectors are joined. Of one, weights alone tell left from right.
         ratio: Size of the tokens of the pooling as a share of the channels.
         heads: Of its attention.
         position_std: Of its positions' random start, see `SelfAttentivePooling`.
         hidden: Units of the `gru`.
+        mlp_units: Units, with a ReLU, between the vector and the value; of 0 there are none, and
+            the value is linear in what the weights pool.
     """
 
     def __init__(
@@ -75,10 +80,12 @@ class Steering(Head):
         time: Time = "attentive",
         width: Count = 128,
         window: Count = 2,
+        columns: Count = 1,
         ratio: Ratio = 0.25,
         heads: Count = 2,
         position_std: PositionStd = 0.02,
         hidden: Count = 64,
+        mlp_units: Units = 0,
     ) -> None:
         super().__init__()
         if site.view != "sequence":
@@ -89,22 +96,27 @@ class Steering(Head):
         self.num_levels = len(spec.channels) if levels == "all" else 1
         grid = grid_of(*(side // spec.strides[-1] for side in site.image_size))
         near = (window if grid[0] % window == 0 else 1, window if grid[1] % window == 0 else 1)
+        rest = (grid[0] // near[0], grid[1] // near[1])
+        columns = max(n for n in range(1, columns + 1) if rest[1] % n == 0)
+        far = (rest[0], rest[1] // columns)
         attention = partial(
             SelfAttentivePooling, ratio=ratio, heads=heads, position_std=position_std
         )
         pool = _averages if space == "average" else partial(_weighted, attention)
         self.pools = nn.ModuleList(
-            _LevelPool(channels, grid, width, near, pool)
+            _LevelPool(pool(channels, grid, near), channels, width, pool(width, rest, far))
             for channels in spec.channels[-self.num_levels :]
         )
-        joined = width * self.num_levels
+        joined = width * columns * self.num_levels
         if time == "attentive":
             self.over_time = attention(joined, (frames, 1), (frames, 1))
         elif time == "gru":
             self.over_time = nn.GRU(joined, hidden, batch_first=True)
             joined = hidden
         at_once = time in ("attentive", "average") and target == "all"
-        self.read_off = nn.Linear(joined, frames if at_once else 1)
+        between = [nn.Linear(joined, mlp_units), nn.ReLU()] if mlp_units else []
+        self.mlp = nn.Sequential(*between)
+        self.read_off = nn.Linear(mlp_units or joined, frames if at_once else 1)
 
     def forward(self, inputs: NodeInputs) -> Predictions:
         """Return the value of the last frame, `B`, or those of all, `B N`."""
@@ -129,7 +141,7 @@ class Steering(Head):
             x = vectors.mean(1)
         else:
             x = self.over_time(vectors)[0] if self.time == "gru" else vectors
-        values = widen(self.read_off(x))
+        values = widen(self.read_off(self.mlp(x)))
         return values if x.dim() == 2 else values[..., 0]
 
 
@@ -146,15 +158,14 @@ def _weighted(make: MakePool, channels: int, grid: Grid, window: Grid) -> nn.Mod
 class _LevelPool(nn.Module):
     """A level of a frame to a vector: pool near cells, mix channels, pool the rest."""
 
-    def __init__(self, channels: int, grid: Grid, width: int, near: Grid, pool: MakePool) -> None:
+    def __init__(self, near: nn.Module, channels: int, width: int, rest: nn.Module) -> None:
         super().__init__()
-        rest = (grid[0] // near[0], grid[1] // near[1])
-        self.near = pool(channels, grid, near)
+        self.near = near
         self.mix = nn.Conv2d(channels, width, 1, bias=False)
         # Levels differ in scale by their depth and by their encoder: the vectors must not.
         self.norm = nn.BatchNorm2d(width)
-        self.rest = pool(width, rest, rest)
+        self.rest = rest
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool `M C h w` to `M width`."""
+        """Pool `M C h w` to `M (width columns)`."""
         return self.rest(self.norm(self.mix(self.near(x)))).flatten(1)
