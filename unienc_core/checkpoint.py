@@ -82,7 +82,7 @@ def save_checkpoint(
         folder: The run's ``checkpoints`` folder; made if absent.
         preset: Resolved preset.
         model: The network's state.
-        optimizer: Optimiser and objective state.
+        optimizer: What else training goes on from: optimiser and objective state, live weights.
         state: JSON-able; must hold ``step``.
 
     Raises:

@@ -186,7 +186,7 @@ class BalancingSpec(Spec):
 class OptimizerSpec(Spec):
     """AdamW, with the usual weight-decay exclusions (norms, biases, embeddings).
 
-    `ema_decay`: what is kept and validated is the average of the weights, see `WeightAverage`.
+    `ema_decay`: what is kept and validated is the average of a stage's weights, `WeightAverage`.
     """
 
     lr: float = Field(default=1e-4, gt=0)

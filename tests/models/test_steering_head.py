@@ -90,22 +90,29 @@ def test_averages_tell_left_from_right_by_columns_alone(columns, sees):
     assert apart > 1e-2 if sees else apart < 2e-3
 
 
-@pytest.mark.parametrize(("asked", "made"), [(1, 1), (2, 2), (3, 2), (4, 4), (9, 4)])
-def test_columns_are_as_many_as_divide_the_windows(asked, made):
-    found = head(columns=asked, window=1)
+@pytest.mark.parametrize(("asked", "made"), [(1, 1), (3, 3), (4, 4), (9, 4)])
+@pytest.mark.parametrize("space", ["attentive", "average"])
+def test_columns_are_as_many_as_asked_but_at_most_one_a_window(space, asked, made):
+    found = head(columns=asked, window=1, space=space)
     assert found.read_off.in_features == 8 * made * len(SPEC.channels)
     assert steer(found, features()).shape == (BATCH,)
 
 
-def test_units_between_bend_what_is_linear_without_them():
-    """Of averages: a vector c times as long moves the value from its bias c times as far."""
-    for units in (0, 7):
-        made, joined = head(space="average", time="average", mlp_units=units), features()
-        torch.nn.init.zeros_(made.read_off.bias)
-        if units:
-            assert made.mlp[0].weight.shape == (units, made.mlp[0].in_features)
-        once, minus = steer(made, joined), steer(made, -joined)
-        assert torch.allclose(minus, -once, atol=1e-5) == (units == 0)
+def test_attentive_columns_without_attention_are_averages():
+    made, joined = head(columns=2, window=1, time="last"), features()
+    for pool in made.pools:
+        torch.nn.init.zeros_(pool.rest.restore.weight)  # all logits alike
+    averages = head(columns=2, window=1, time="last", space="average")
+    averages.load_state_dict(made.state_dict(), strict=False)
+    torch.testing.assert_close(steer(made, joined), steer(averages, joined), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("units", [0, 7])
+def test_units_between_bend_what_is_linear_without_them(units):
+    made, joined = head(space="average", time="average", mlp_units=units), features()
+    torch.nn.init.zeros_(made.read_off.bias)
+    minus = steer(made, -joined)
+    assert torch.allclose(minus, -steer(made, joined), atol=1e-5) == (units == 0)
 
 
 def test_the_last_frame_alone_is_read_where_it_is_said():

@@ -77,7 +77,7 @@ def masked_draws(world: World):
 
 
 def smooth_run(path, world=None, **optimizer):
-    preset = smooth_preset(clip_norm=0.05, **optimizer)
+    preset = smooth_preset(clip_norm=0.05, ema_decay=0.8, **optimizer)
     torch.manual_seed(0)
     module = TrainModule(SmoothNetwork(), Objective(preset), preset)  # type: ignore[arg-type]
     module.double()  # in float32, sums in another order already differ by 1e-5 on some processors
@@ -125,7 +125,8 @@ def chance_run(path, world, *, poisoned=(), dies=None, reporter=None):
                 draw["toy"]["image"][:] = torch.nan
             yield draw
 
-    preset = toy_preset({"name": "a", "steps": 5}, {"name": "b", "steps": 7, "trains": ["heads.*"]})
+    stages = ({"name": "a", "steps": 5}, {"name": "b", "steps": 7, "trains": ["heads.*"]})
+    preset = toy_preset(*stages, ema_decay=0.8)
     return toy_run(path, preset, draws=draws, world=world, checkpoint_every=2, reporter=reporter)
 
 

@@ -53,6 +53,11 @@ def test_memory_is_that_of_what_moves(place):
     assert report["peak_bytes"] == max(start["peak_bytes"], whole["peak_bytes"])
 
 
+def test_averaged_weights_are_held_beside_the_live_ones(place):
+    plain, averaged = dry_run(place), dry_run(place, overrides=["optimizer.ema_decay=0.9"])
+    assert averaged["weight_bytes"] == 2 * plain["weight_bytes"]
+
+
 def test_time_is_that_of_the_second_step_times_all_steps(place, monkeypatch):
     seconds = iter([9.0, 2.0, 70.0])  # a first step that takes a minute is the only one
 

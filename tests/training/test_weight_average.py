@@ -31,6 +31,7 @@ def shares(decay, steps):
 def test_it_is_the_sum_of_all_steps_by_their_shares(decay):
     steps, network = 12, torch.nn.BatchNorm1d(3)
     average = WeightAverage(network, decay)
+    average.enter(0)
     seen = []
     for step in range(steps):
         torch.manual_seed(step)
@@ -47,12 +48,16 @@ def test_it_is_the_sum_of_all_steps_by_their_shares(decay):
 
 
 def test_what_does_not_move_keeps_its_bits():
-    network = torch.nn.Linear(50, 50)
-    before = {k: v.clone() for k, v in network.state_dict().items()}
+    network = torch.nn.Sequential(torch.nn.Linear(50, 50), torch.nn.BatchNorm1d(50))
+    torch.nn.init.constant_(network[0].bias, -0.0)
+    network.requires_grad_(False).eval()
+    before = {k: v.numpy().tobytes() for k, v in network.state_dict().items()}
     average = WeightAverage(network, 0.9)
+    average.enter(0)
     for step in range(30):
         average.update(step)
-    assert all(torch.equal(before[k], v) for k, v in average.network.state_dict().items())
+    assert before == {k: v.numpy().tobytes() for k, v in average.network.state_dict().items()}
+    assert average.live_tensors() == {}
 
 
 def test_a_run_keeps_the_average_and_beside_it_what_training_goes_on_from(tmp_path):
@@ -93,23 +98,35 @@ def test_resume_ends_in_the_same_bytes(tmp_path, deaths):
     assert final_bytes(tmp_path / "torn") == final_bytes(tmp_path / "whole")
 
 
-def test_every_stage_averages_its_own_steps(tmp_path):
-    """After the first step of a stage the average is the network after it, whatever was before."""
-    preset = toy_preset({"name": "a", "steps": 5}, {"name": "b", "steps": 1}, ema_decay=0.9)
-    trainer = toy_run(tmp_path, preset)
-    assert not any(k.startswith("live/") for k in kept(tmp_path, "optimizer"))
-    assert trainer.logbook.counters.step == 6
+def nan_at(bad):
+    """Draws of which some make a step that is thrown away."""
 
-
-def test_a_step_thrown_away_does_not_count(tmp_path):
     def draws(start):
         for number, draw in enumerate(toy_draws(start), start):
-            if number == 3:
+            if number in bad:
                 draw["toy"]["label"] = draw["toy"]["label"] * float("nan")
             yield draw
 
+    return draws
+
+
+@pytest.mark.parametrize(("bad", "share"), [([], 1.0), ([5], 0.9), ([5, 6], 9 / 11)])
+def test_every_stage_averages_its_own_steps(tmp_path, bad, share):
+    """After the first step that counts only the weights before it count besides."""
+    stages = [{"name": "a", "steps": 5}, {"name": "b", "steps": 1 + len(bad)}]
+    trainer = toy_run(tmp_path / "both", toy_preset(*stages, ema_decay=0.99), draws=nan_at(bad))
+    before = toy_run(tmp_path / "a", toy_preset(stages[0]))._module.network.state_dict()
+    after = trainer._module.network.state_dict()
+    for name, found in trainer.network.state_dict().items():
+        if found.is_floating_point():
+            expected = torch.lerp(before[name], after[name], share)
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+    assert not torch.allclose(before["heads.out.bias"], after["heads.out.bias"])
+
+
+def test_a_step_thrown_away_does_not_count(tmp_path):
     stages = {"name": "s", "steps": 4}
-    toy_run(tmp_path / "bad", toy_preset(stages, ema_decay=0.5), draws=draws)
+    toy_run(tmp_path / "bad", toy_preset(stages, ema_decay=0.5), draws=nan_at([3]))
     toy_run(tmp_path / "short", toy_preset({**stages, "steps": 3}, ema_decay=0.5))
     bad, short = kept(tmp_path / "bad"), kept(tmp_path / "short")
     assert all(torch.equal(bad[k], v) for k, v in short.items())

@@ -12,7 +12,7 @@ from sequence_toys import FRAMES, steering_preset, write_drives
 
 from unienc_core.checkpoint import load_checkpoint, save_checkpoint
 from unienc_core.contracts import Reporter
-from unienc_core.data.folds import block_folds, takes_of
+from unienc_core.data.folds import block_folds, recording_folds, takes_of
 from unienc_core.data.store import Store
 from unienc_core.errors import DataError, UsageError
 from unienc_core.models.network import build_network
@@ -21,7 +21,7 @@ from unienc_core.workflows.finetune_steering import Folding, finetune_steering
 from unienc_core.workflows.infer import VideoRequest, infer_video
 from unienc_core.workflows.prepare import prepare_synth_city
 from unienc_core.workflows.steering_report import format_report
-from unienc_core.workflows.steering_scoring import windows
+from unienc_core.workflows.steering_scoring import drive_places, predict, truth_of, windows
 from unienc_core.workflows.training_data import TrainingData
 from unienc_core.workflows.training_module import first_network
 from unienc_core.workflows.training_request import open_request
@@ -127,15 +127,27 @@ def test_a_frozen_encoder_keeps_every_bit(whole):
 
 
 def test_what_is_validated_and_chosen_is_the_average_of_the_weights(city, preset, tmp_path):
-    once = {"folding": Folding(2, only=0), "overrides": ["stages.0.steps=10"]}
-    (fold,) = go(preset, [city], tmp_path / "run", **once)["folds"]
-    best = load_checkpoint(Path(fold["checkpoint"]))
+    fast = ["stages.0.steps=10", "optimizer.lr=0.1"]  # so that averages differ from what is live
+    once = {"folding": Folding(2, only=0), "overrides": fast}
+    (done,) = go(preset, [city], tmp_path / "run", **once)["folds"]
+    best = load_checkpoint(Path(done["checkpoint"]))
     last = load_checkpoint(tmp_path / "run" / "fold-0")
-    assert best.step == last.step == 10
     chosen, kept = best.model_tensors(), last.model_tensors()
     assert all(torch.equal(chosen[name], kept[name]) for name in kept)
-    live = last.optimizer_tensors()["live/heads.steering.read_off.weight"]
-    assert not torch.equal(live, chosen["heads.steering.read_off.weight"])
+    beside = last.optimizer_tensors()
+    live = {k.removeprefix("live/"): v for k, v in beside.items() if k.startswith("live/")}
+
+    store = Store(city)
+    fold = recording_folds(takes_of([store]), 2)[0]
+    dataset = windows(best.preset, [store], fold.validation, ())
+    network = build_network(best.preset)
+    errors = []
+    for tensors in (chosen, {**kept, **live}):
+        network.load_state_dict(tensors)
+        made = predict(network, dataset, "curvature", drive_places([store]))
+        errors.append(truth_of([store], "curvature").errors(made)["steering_mse"])
+    assert errors[0] == pytest.approx(best.state["validation"], rel=1e-4)
+    assert errors[1] != pytest.approx(errors[0], rel=1e-3)
 
 
 def test_a_video_of_a_tested_drive_says_what_the_fold_predicted(city, whole, tmp_path):

@@ -103,10 +103,13 @@ class SelfAttentivePooling(nn.Module):
     for each channel and place, and every window is averaged with weights exp(s): one weight is at
     most e times another, so that no place is ever lost.
 
+    Windows lie side by side. Where their number does not divide the map, neighbours share a row or
+    column, as in adaptive pooling.
+
     Args:
         channels: C.
         grid: (H, W) of the maps; positions are learned for this size alone.
-        window: (h, w) of the windows, side by side.
+        windows: How many there are: (h, w) of the result.
         patch: Side of a patch, p.
         ratio: r; tokens have d = heads * max(1, round(r C / heads)) numbers.
         heads: Of the attention.
@@ -116,14 +119,14 @@ class SelfAttentivePooling(nn.Module):
             one, what differs with the place is learnt late.
 
     Raises:
-        WiringError: If the patches or the windows do not fit the grid.
+        WiringError: If the patches do not divide the grid.
     """
 
     def __init__(
         self,
         channels: int,
         grid: Grid,
-        window: Grid,
+        windows: Grid,
         *,
         patch: int = 1,
         ratio: float = 1.0,
@@ -132,14 +135,13 @@ class SelfAttentivePooling(nn.Module):
         position_std: float = 0.02,
     ) -> None:
         super().__init__()
-        for name, (height, width) in (("patches", (patch, patch)), ("windows", window)):
-            if grid[0] % height or grid[1] % width:
-                raise WiringError(
-                    f"self-attentive pooling: a grid of {grid[0]}x{grid[1]} cells does not divide "
-                    f"into {name} of {height}x{width}; choose others, or 1"
-                )
+        if grid[0] % patch or grid[1] % patch:
+            raise WiringError(
+                f"self-attentive pooling: a grid of {grid[0]}x{grid[1]} cells does not divide into "
+                f"patches of {patch}x{patch}; choose others, or 1"
+            )
         inner = heads * max(1, round(ratio * channels / heads))
-        self.grid, self.window, self.patch, self.normalised = grid, window, patch, normalised
+        self.grid, self.windows, self.patch, self.normalised = grid, windows, patch, normalised
         self.embed = nn.Conv2d(channels, inner, patch, patch, bias=False)
         self.embed_norm = nn.BatchNorm2d(inner)
         tokens = (grid[0] // patch, grid[1] // patch)
@@ -150,17 +152,17 @@ class SelfAttentivePooling(nn.Module):
         self.restore_norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pool `M C H W` to `M C H/h W/w`.
+        """Pool `M C H W` to `M C h w`.
 
         Raises:
             ShapeError: If the maps have another size than the positions were learned for.
         """
         check_shape(x, "M C H W", "maps", H=self.grid[0], W=self.grid[1])
         weights = self.logits(x).exp()
-        pooled = functional.avg_pool2d(x * weights, self.window)
+        pooled = functional.adaptive_avg_pool2d(x * weights, self.windows)
         if not self.normalised:
             return pooled
-        return pooled / functional.avg_pool2d(weights, self.window)
+        return pooled / functional.adaptive_avg_pool2d(weights, self.windows)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return s of each channel and place, `M C H W`, 0..1."""

@@ -7,9 +7,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from signal import Signals
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
-import torch
 from torch import Tensor
 
 from unienc_core.checkpoint import (
@@ -126,8 +125,7 @@ class Trainer:
     @property
     def network(self) -> Network:
         """The network as it is used and kept: of averaged weights, if the preset says so."""
-        average = self._average
-        return self._module.network if average is None else cast(Network, average.network)
+        return self._module.network if self._average is None else self._average.network
 
     def run(self) -> Path:
         """Train to the end of the part and return its last checkpoint.
@@ -201,6 +199,8 @@ class Trainer:
         if position.step == 0:
             start_encoders(self._module.network, self._preset, stage, self._reporter.say)
         moving = apply_stage(self._module.network, stage)
+        if self._average is not None:
+            self._average.enter(position.step)
         groups = stage_groups(self._module, self._preset, stage)
         self._optimizer = build_optimizer(self._module, groups)
         self._stepper = StageStepper(
@@ -247,14 +247,14 @@ class Trainer:
         if history is None or self._saved_step == self.logbook.counters.step:
             return
         history.sync()
-        objective, kept = self._module.objective.state_dict(), self.network.state_dict()
-        live = {} if self._average is None else self._module.network.state_dict()
+        objective = self._module.objective.state_dict()
+        live = {} if self._average is None else self._average.live_tensors()
         save_checkpoint(
             self._folder.checkpoints,
             preset=self._preset,
-            model=kept,
+            model=self.network.state_dict(),
             optimizer={
-                **{f"live/{k}": t for k, t in live.items() if not torch.equal(t, kept[k])},
+                **{f"live/{name}": tensor for name, tensor in live.items()},
                 **{f"objective/{name}": tensor for name, tensor in objective.items()},
                 **{f"adamw/{k}": t for k, t in optimizer_tensors(self._optimizer).items()},
             },

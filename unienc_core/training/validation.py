@@ -70,7 +70,7 @@ class Validation:
     the same whenever the run was stopped: one kept from beyond the step to resume from included.
 
     Args:
-        network: That is trained.
+        network: Whose weights are kept: that which is trained, or its average.
         preset: Its preset.
         folder: Of the run.
         score: Returns the error of the network as it is; it leaves no trace in it.

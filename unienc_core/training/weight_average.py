@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from copy import deepcopy
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+
+N = TypeVar("N", bound=nn.Module)
 
 
-class WeightAverage:
-    """Exponential moving average of a network's parameters and running statistics.
+class WeightAverage(Generic[N]):
+    """Exponential moving average of what moves in a network: parameters and running statistics.
 
     It begins anew with every stage, and hastily, so that the weights of the beginning are soon
-    forgotten: the n-th step after the first counts 9 / (n + 9) until that falls to 1 - decay.
+    forgotten: step n of a stage, from 0, counts 9 / (n + 9) until that falls to 1 - decay.
 
     Args:
         live: The network that is trained.
         decay: What all steps before count, together.
+
+    Attributes:
+        network: The averaged weights, in a network of their own.
     """
 
-    def __init__(self, live: nn.Module, decay: float) -> None:
+    def __init__(self, live: N, decay: float) -> None:
+        self.network = deepcopy(live).eval().requires_grad_(False)
         self._live, self._decay = live, decay
-        self._average = AveragedModel(live, multi_avg_fn=self._take_in, use_buffers=True)
+        self._moving: dict[str, tuple[Tensor, Tensor]] = {}
 
-    @property
-    def network(self) -> nn.Module:
-        """The averaged weights, in a network of their own."""
-        return self._average.module
+    def enter(self, stage_step: int) -> None:
+        """Average what moves in the stage that the live network was set up for.
 
-    def update(self, stage_step: int) -> None:
-        """Take in the live network as it is after a step, counted from 0 in its stage."""
-        self._average.n_averaged.fill_(stage_step)
-        self._average.update_parameters(self._live)
+        Args:
+            stage_step: The step to come, from 0: a stage that is resumed goes on with its average.
+        """
+        live, average = self._live.state_dict(), self.network.state_dict()
+        self._moving = {n: (live[n], average[n]) for n in _moving_names(self._live) if n in live}
+        if stage_step == 0:
+            self.network.load_state_dict(live)
 
     @torch.no_grad()
-    def _take_in(
-        self, averages: Sequence[Tensor], live: Sequence[Tensor], steps: Tensor | int
-    ) -> None:
-        share = max(1 - self._decay, 9 / (int(steps) + 9))
-        for average, now in zip(averages, live, strict=True):
+    def update(self, stage_step: int) -> None:
+        """Take in the live network as it is after a step."""
+        share = max(1 - self._decay, 9 / (stage_step + 9))
+        for live, average in self._moving.values():
             if average.is_floating_point():
-                average.lerp_(now, share)
+                average.lerp_(live, share)
             else:  # a count of batches
-                average.copy_(now)
+                average.copy_(live)
+
+    def live_tensors(self) -> dict[str, Tensor]:
+        """Return those tensors of the live network, by name, that differ from their averages."""
+        return {name: live for name, (live, _) in self._moving.items()}
+
+
+def _moving_names(network: nn.Module) -> list[str]:
+    """Return the parameters that are trained, and the buffers that go with them."""
+    names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    for place, module in network.named_modules():
+        if module.training:
+            names += [name for name, _ in module.named_buffers(place, recurse=False)]
+    return names

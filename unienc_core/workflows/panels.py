@@ -17,8 +17,8 @@ from unienc_core.data.dataset import TripletDataset
 from unienc_core.inference.overlays import DepthRange, depth_to_colour, draw_header, draw_legend
 from unienc_core.losses.photometric import PhotometricReference
 from unienc_core.models.modes import evaluating
+from unienc_core.models.network import Network
 from unienc_core.presets import Preset
-from unienc_core.training.module import TrainModule
 from unienc_core.training.stages import locate
 from unienc_core.training.step import to_device
 from unienc_core.view_synthesis import made_from, synthesise
@@ -44,13 +44,13 @@ class Panels:
     no weight and no statistic: training is the same with and without them.
 
     Args:
-        module: What is trained.
+        network: What draws them.
         preset: Its stages, depth range and image size.
         data: Its streams.
     """
 
-    def __init__(self, module: TrainModule, preset: Preset, data: TrainingData) -> None:
-        self._module, self._preset, self._data = module, preset, data
+    def __init__(self, network: Network, preset: Preset, data: TrainingData) -> None:
+        self._network, self._preset, self._data = network, preset, data
         kinds = {name: stream.stream.kind for name, stream in data.datasets.items()}
         self._stream = next((name for name, kind in kinds.items() if kind == "triplets"), None)
         self._every = max(SHORTEST_WAIT, preset.total_steps // PICTURES)
@@ -68,7 +68,7 @@ class Panels:
         """
         items, batch = self._items
         stage = self._preset.stages[locate(self._preset.stages, step - 1).stage]
-        network = self._module.network
+        network = self._network
         placed = to_device(batch, next(network.parameters()).device)
         recipes = made_from(stage.warp)
         wanted = {key for made in _SHOWN for key in recipes[made]} & set(network.produces)

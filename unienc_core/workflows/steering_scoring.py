@@ -30,7 +30,6 @@ from unienc_core.metrics.steering import (
 from unienc_core.models.modes import evaluating
 from unienc_core.models.network import Network
 from unienc_core.presets import NodeSpec, Preset, StreamSpec
-from unienc_core.training.module import TrainModule
 from unienc_core.training.run_dir import RunFolder
 from unienc_core.training.step import to_device
 from unienc_core.training.trainer import Trainer
@@ -253,7 +252,6 @@ def drive_places(stores: Sequence[Store]) -> dict[tuple[str, int], int]:
 
 def validating(
     holdout: Holdout | None,
-    module: TrainModule,
     preset: Preset,
     data: TrainingData,
     trainer: Trainer,
@@ -264,8 +262,7 @@ def validating(
 
     Args:
         holdout: What is held out; of None, nothing is chosen.
-        module: What is trained.
-        preset: Its preset.
+        preset: Of what is trained.
         data: Its stores.
         trainer: Stands where the run begins or resumes.
         folder: Of the run.

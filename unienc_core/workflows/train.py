@@ -214,8 +214,9 @@ def train(
             )
             tracker = track if world.lead else None
             chooses = holdout if world.lead else None
-            validate = validating(chooses, module, preset, data, trainer, folder, reporter.say)
-            with tracking(tracker, trainer.logbook, folder, Panels(module, preset, data)) as watch:
+            validate = validating(chooses, preset, data, trainer, folder, reporter.say)
+            panels = Panels(trainer.network, preset, data)
+            with tracking(tracker, trainer.logbook, folder, panels) as watch:
                 for step in trainer.steps():
                     watch(step)
                     validate(step)

@@ -18,6 +18,7 @@ from unienc_core.training.optim import stage_optimizer
 from unienc_core.training.stages import apply_stage
 from unienc_core.training.step import StageStepper, StepResult
 from unienc_core.training.teacher import Teacher
+from unienc_core.training.weight_average import WeightAverage
 from unienc_core.workflows.training_data import TrainingData
 
 _WARM_SECONDS = 60.0
@@ -62,6 +63,9 @@ def try_stages(
     streams, load_seconds = _draw(data)
     if not loads_itself:
         load_seconds = 0.0
+    decay = preset.optimizer.ema_decay
+    average = None if decay is None else WeightAverage(module.network, decay)
+    held = [module, average.network] if average else [module]  # as in training, to the peak
     stages: list[dict[str, Any]] = []
     first_loss: float | None = None
     spans = _spans(preset.stages, part)
@@ -81,7 +85,7 @@ def try_stages(
         "parameters": sum(p.numel() for p in module.network.parameters()),
         "items": sum(len(dataset) for dataset in data.datasets.values()),
         "first_loss": first_loss,
-        "weight_bytes": _bytes(module.state_dict().values()),
+        "weight_bytes": sum(_bytes(part.state_dict().values()) for part in held),
         "teacher_bytes": _bytes(teacher.network.state_dict().values()) if teacher else 0,
         "peak_bytes": None if None in peaks else max(peaks),
         "stages": stages,

@@ -26,7 +26,7 @@ Space = Literal["attentive", "average"]
 Time = Literal["attentive", "average", "last", "gru"]
 
 MakePool = Callable[[int, Grid, Grid], nn.Module]
-"""Channels, size of the maps and size of the windows to what pools them."""
+"""Channels, size of the maps and number of their windows to what pools them."""
 
 Ratio = Annotated[float, Field(gt=0, le=4)]
 PositionStd = Annotated[float, Field(gt=0, le=1)]
@@ -56,10 +56,10 @@ class Steering(Head):
         time: Alike in time; or the `last` frame alone, or a recurrent net (`gru`). The first two
             make one vector of the sequence, from which `all` targets are read; the others go with
             time, and see no frame after the target.
-        width: Channels of each level's vector.
+        width: Channels of each level's vector, of each column of it.
         window: Side of the windows in cells; 1 along a side of the grid that it does not divide.
-        columns: Parts of a map, side by side, that the rest of it is pooled to; fewer where so many
-            do not divide it. Their vectors are joined. Of one, weights alone tell left from right.
+        columns: Parts of a map, side by side, that the rest of it is pooled to, at most one a
+            window; their vectors are joined. Of a single one, weights alone tell left from right.
         ratio: Size of the tokens of the pooling as a share of the channels.
         heads: Of its attention.
         position_std: Of its positions' random start, see `SelfAttentivePooling`.
@@ -95,21 +95,22 @@ class Steering(Head):
         self.frames, self.target, self.time = frames, target, time
         self.num_levels = len(spec.channels) if levels == "all" else 1
         grid = grid_of(*(side // spec.strides[-1] for side in site.image_size))
-        near = (window if grid[0] % window == 0 else 1, window if grid[1] % window == 0 else 1)
-        rest = (grid[0] // near[0], grid[1] // near[1])
-        columns = max(n for n in range(1, columns + 1) if rest[1] % n == 0)
-        far = (rest[0], rest[1] // columns)
+        near = (
+            grid[0] // window if grid[0] % window == 0 else grid[0],
+            grid[1] // window if grid[1] % window == 0 else grid[1],
+        )
+        columns = min(columns, near[1])
         attention = partial(
             SelfAttentivePooling, ratio=ratio, heads=heads, position_std=position_std
         )
         pool = _averages if space == "average" else partial(_weighted, attention)
         self.pools = nn.ModuleList(
-            _LevelPool(pool(channels, grid, near), channels, width, pool(width, rest, far))
+            _LevelPool(pool(channels, grid, near), channels, width, pool(width, near, (1, columns)))
             for channels in spec.channels[-self.num_levels :]
         )
         joined = width * columns * self.num_levels
         if time == "attentive":
-            self.over_time = attention(joined, (frames, 1), (frames, 1))
+            self.over_time = attention(joined, (frames, 1), (1, 1))
         elif time == "gru":
             self.over_time = nn.GRU(joined, hidden, batch_first=True)
             joined = hidden
@@ -145,14 +146,14 @@ class Steering(Head):
         return values if x.dim() == 2 else values[..., 0]
 
 
-def _averages(channels: int, grid: Grid, window: Grid) -> nn.Module:
+def _averages(channels: int, grid: Grid, windows: Grid) -> nn.Module:
     del channels, grid
-    return nn.AvgPool2d(window)
+    return nn.AdaptiveAvgPool2d(windows)
 
 
-def _weighted(make: MakePool, channels: int, grid: Grid, window: Grid) -> nn.Module:
-    """Return a pooling for these windows; of a single cell there is nothing to weight."""
-    return nn.Identity() if window == (1, 1) else make(channels, grid, window)
+def _weighted(make: MakePool, channels: int, grid: Grid, windows: Grid) -> nn.Module:
+    """Return a pooling to these windows; where each is one cell there is nothing to weight."""
+    return nn.Identity() if windows == grid else make(channels, grid, windows)
 
 
 class _LevelPool(nn.Module):
