@@ -15,9 +15,11 @@ from unienc_core.errors import UsageError
 from unienc_core.models.network import build_network
 from unienc_core.presets import load_preset
 from unienc_core.workflows.bench.clock import Pace, Samples, take_turns
-from unienc_core.workflows.bench.memory import highest, with_checkpointing
+from unienc_core.workflows.bench.memory import highest, step_memory, with_checkpointing
+from unienc_core.workflows.bench.network import StepRig
 from unienc_core.workflows.bench.parts import Part, detached, recorded
 from unienc_core.workflows.bench.run import PARTS, bench, choose_parts
+from unienc_core.workflows.bench.setting import Setting
 from unienc_core.workflows.bench.work import Gemm, count_macs
 
 CPU = torch.device("cpu")
@@ -282,3 +284,13 @@ def test_chance_of_others_is_left_alone():
     expected = random.Random(1).random()
     take_turns({"a": lambda: None}, Pace(0.0, 2, 2))
     assert random.random() == expected
+
+
+def test_averaged_weights_lie_there_all_the_time(tmp_path):
+    held = {}
+    for decay in ("null", "0.9"):
+        preset = load_preset("unified-tiny", [f"optimizer.ema_decay={decay}"])
+        setting = Setting(preset, None, CPU, None, tmp_path, True, Reporter())
+        held[decay] = step_memory(StepRig(setting), CPU)["resident_bytes"]
+    tensors = build_network(load_preset("unified-tiny")).state_dict().values()
+    assert held["0.9"] - held["null"] == sum(tensor.nbytes for tensor in tensors)

@@ -50,15 +50,17 @@ def step_memory(rig: StepRig, device: torch.device) -> dict[str, int]:
     """Track the memory of one step of a rig.
 
     Returns:
-        ``{resident_bytes, step_bytes, peak_bytes}``: what lies there all the time (weights, the
-        teacher's too, optimiser state, batch), what the step adds at its highest point, and both
-        together.
+        ``{resident_bytes, step_bytes, peak_bytes}``: what lies there all the time (weights, their
+        average and the teacher's too, optimiser state, batch), what the step adds at its highest
+        point, and both together.
     """
     rig.step()  # makes the optimiser's state
     rig.optimizer.zero_grad(set_to_none=True)
     weights = [*rig.module.state_dict().values()]
     if rig.teacher is not None:
         weights += rig.teacher.network.state_dict().values()
+    if rig.average is not None:
+        weights += rig.average.network.state_dict().values()
     held = [*weights, *_held(rig.optimizer.state), *_held(rig.streams)]
     resident = sum(tensor.nbytes for tensor in held)
     step = highest(rig.step, device)

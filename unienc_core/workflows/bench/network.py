@@ -18,6 +18,7 @@ from unienc_core.training.optim import stage_optimizer
 from unienc_core.training.stages import apply_stage
 from unienc_core.training.step import gradient_norm, to_device
 from unienc_core.training.teacher import Teacher
+from unienc_core.training.weight_average import WeightAverage
 from unienc_core.view_synthesis import synthesise
 from unienc_core.workflows.bench.clock import Samples, Side
 from unienc_core.workflows.bench.parts import Part, detached, recorded
@@ -40,6 +41,7 @@ class StepRig:
         module: Network and objective.
         stage: The stage it stands in: the preset's last, where everything is on.
         optimizer: That of the stage.
+        average: Of the weights, if the preset keeps one.
         streams: The batch.
         teacher: The teacher.
     """
@@ -53,6 +55,10 @@ class StepRig:
         self.module: TrainModule = setting.train_module(self.preset, teacher)
         apply_stage(self.module.network, self.stage)
         self.optimizer = stage_optimizer(self.module, self.preset, self.stage)
+        decay = self.preset.optimizer.ema_decay
+        self.average = None if decay is None else WeightAverage(self.module.network, decay)
+        if self.average is not None:
+            self.average.enter(0)
         data = TrainingData(self.preset, [setting.store_path], seed=0, workers=0)
         self.streams = to_device(next(iter(data.draws(0))), setting.device)
         self.context = StepContext(0, self.stage.steps_per_ramp)
@@ -77,6 +83,8 @@ class StepRig:
         """Let the optimiser work on the gradients that are there."""
         gradient_norm(self.optimizer)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(0)
 
     def descending(self) -> Side:
         """Return `descend` on gradients of its own, whatever else clears or makes some."""
