@@ -268,10 +268,12 @@ def _write_name(canvas: np.ndarray, stretch: Stretch, x: float, end: float) -> N
     """Write whose stretch it is, and its error, as far as there is room."""
     errors = np.square(stretch.predicted - stretch.truth)
     known = errors[np.isfinite(errors)]
-    texts = [stretch.name]
+    # Of stretches alike, short figures shall not fit where long ones do not.
+    texts = [(stretch.name, stretch.name)]
     if known.size:
-        texts.insert(0, f"{stretch.name}   MSE {known.mean():.4g}")
-    for text in texts:
-        if text_width(text, 0.9 * _LINE) <= end - x:
+        name = f"{stretch.name}   MSE "
+        texts.insert(0, (f"{name}{known.mean():.4g}", f"{name}0.00000"))
+    for text, widest in texts:
+        if text_width(widest, 0.9 * _LINE) <= end - x:
             put_text(canvas, text, x + 2, _MARGINS[0] / 2 + 2, 0.9 * _LINE, FAINT)
             return
