@@ -106,6 +106,10 @@ class Table:
         return list(dict.fromkeys([self.world, *(row.world or self.world for row in self.rows)]))
 
 
+_LONGEST_NAME = 220
+"""Of a folder, before its seed; file systems end at 255."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One training. Equal runs are one run, whichever rows and tables ask for it.
@@ -135,7 +139,10 @@ class Run:
             for word, run in (("from", self.start), ("taught-by", self.teacher))
             if run is not None
         ]
-        return "--".join(plain_name(part) for part in (*parts, f"seed-{self.seed}"))
+        name, seed = "--".join(plain_name(part) for part in parts), f"--seed-{self.seed}"
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[:_LONGEST_NAME]}--{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        return name + seed
 
     @property
     def needs(self) -> tuple[Run, ...]:

@@ -451,6 +451,9 @@ def test_runs_are_told_apart_by_all_that_decides_them() -> None:
     assert len(names) == 5
     assert all(set(name).isdisjoint("/ []") for name in names)
     assert Run("w", "p", ("stages.0.steps=9",), 3).name == "p--stages.0.steps=9--seed-3"
+    names = {Run("w", "p", (f"a={'9' * 240}{n}",), 3).name for n in range(2)}
+    assert len(names) == 2
+    assert max(map(len, names)) < 255
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
