@@ -39,9 +39,10 @@ def log_of(run):
             for x in lines]  # fmt: skip
 
 
+@pytest.mark.parametrize("optimizer", [{}, {"ema_decay": 0.8}])
 @pytest.mark.parametrize("deaths", [[2], [7], [8, 11], [3, 3, 6, 10, 15]])
-def test_resume_ends_in_the_same_bytes(tmp_path, deaths):
-    preset = toy_preset(*TWO_STAGES)
+def test_resume_ends_in_the_same_bytes(tmp_path, deaths, optimizer):
+    preset = toy_preset(*TWO_STAGES, **optimizer)
     toy_run(tmp_path / "whole", preset, checkpoint_every=3)
     for at in deaths:
         with pytest.raises(Stop):
