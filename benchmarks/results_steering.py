@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from results_rows import STEERING, Column, Row, Table
@@ -28,15 +29,27 @@ def _steering(label: str, start: Row | None = None, sets: tuple[str, ...] = (), 
     return Row(label, "steering-tiny", sets, verb=STEERING, start=start, **rest)
 
 
-def _frozen(place: str, world: str, label: str, sets: tuple[str, ...] = ()) -> list[Row]:
+_OTHERS = {"segmentation only": SEGMENTS, "random": None}
+"""The encoders that the unified one is held against."""
+
+
+def _frozen(
+    place: str,
+    world: str,
+    label: str,
+    sets: tuple[str, ...] = (),
+    others: Mapping[str, Row | None] = _OTHERS,
+) -> list[Row]:
     """Return the rows of one road and label: frozen encoders, ten folds."""
     words = ("--label", label, *_EVERY_FRAME)
     common: dict[str, Any] = {"sets": sets, "world": world, "options": words}
     unified = _steering(f"{place}: depth, pose, segmentation", MASKS, **common)
     return [
         unified,
-        _steering(f"{place}: segmentation only", SEGMENTS, **common, against=unified),
-        _steering(f"{place}: random", **common, against=unified),
+        *(
+            _steering(f"{place}: {name}", start, **common, against=unified)
+            for name, start in others.items()
+        ),
     ]
 
 
@@ -75,11 +88,7 @@ STEERING_TABLE = Table(
     world="city",
     rows=(
         *_frozen("city, 5 m ahead", "drives", "curvature_5m"),
-        *(
-            row
-            for row in _frozen("city, at the car", "drives", "curvature")
-            if row.start != SEGMENTS
-        ),
+        *_frozen("city, at the car", "drives", "curvature", others={"random": None}),
         *_frozen("Donkey car", "donkey", "steering_unit", _DONKEY),
         *_halves("city, 5 m ahead", "drives", "curvature_5m"),
         *_halves("Donkey car", "donkey", "steering_unit", _DONKEY),

@@ -42,7 +42,7 @@ from unienc_core.training.signals import StopFlag
 from unienc_core.training.stages import Position, apply_stage, locate, moving_names, start_encoders
 from unienc_core.training.step import StageStepper
 from unienc_core.training.task_gradients import TaskGradients
-from unienc_core.training.weight_average import WeightAverage
+from unienc_core.training.weight_average import average_of
 
 Draw = Mapping[str, Batch]
 """One batch of every stream, by stream name."""
@@ -115,8 +115,7 @@ class Trainer:
         self.logbook = Logbook(self._part.stop, self._reporter)
         self.logbook.counters.step = self._part.start
         share_batch_statistics(module.network, self._world, self._reporter.say)
-        decay = preset.optimizer.ema_decay
-        self._average = None if decay is None else WeightAverage(module.network, decay)
+        self._average = average_of(module.network, preset.optimizer)
         if self._world.lead:
             self._check_space()
         if resume is not None:
@@ -283,8 +282,9 @@ class Trainer:
             part, _, name = key.partition("/")
             parts[part][name] = tensor
         kept = checkpoint.model_tensors()
-        load_tensors(self.network, kept, where)
         load_tensors(self._module.network, {**kept, **parts["live"]}, where)
+        if self._average is not None:
+            load_tensors(self._average.network, kept, where)
         load_tensors(self._module.objective, parts["objective"], where)
         device = next(self._module.network.parameters()).device
         self.logbook.restore(checkpoint.state, device)

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from unienc_core.specs import OptimizerSpec
+
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -54,6 +56,11 @@ class WeightAverage(Generic[N]):
     def live_tensors(self) -> dict[str, Tensor]:
         """Return those tensors of the live network, by name, that differ from their averages."""
         return {name: live for name, (live, _) in self._moving.items()}
+
+
+def average_of(live: N, spec: OptimizerSpec) -> WeightAverage[N] | None:
+    """Return the average that a preset keeps of its network, if it keeps one."""
+    return None if spec.ema_decay is None else WeightAverage(live, spec.ema_decay)
 
 
 def _moving_names(network: nn.Module) -> list[str]:

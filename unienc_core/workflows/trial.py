@@ -18,7 +18,7 @@ from unienc_core.training.optim import stage_optimizer
 from unienc_core.training.stages import apply_stage
 from unienc_core.training.step import StageStepper, StepResult
 from unienc_core.training.teacher import Teacher
-from unienc_core.training.weight_average import WeightAverage
+from unienc_core.training.weight_average import average_of
 from unienc_core.workflows.training_data import TrainingData
 
 _WARM_SECONDS = 60.0
@@ -63,8 +63,7 @@ def try_stages(
     streams, load_seconds = _draw(data)
     if not loads_itself:
         load_seconds = 0.0
-    decay = preset.optimizer.ema_decay
-    average = None if decay is None else WeightAverage(module.network, decay)
+    average = average_of(module.network, preset.optimizer)
     held = [module, average.network] if average else [module]  # as in training, to the peak
     stages: list[dict[str, Any]] = []
     first_loss: float | None = None

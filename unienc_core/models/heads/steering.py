@@ -95,10 +95,7 @@ class Steering(Head):
         self.frames, self.target, self.time = frames, target, time
         self.num_levels = len(spec.channels) if levels == "all" else 1
         grid = grid_of(*(side // spec.strides[-1] for side in site.image_size))
-        near = (
-            grid[0] // window if grid[0] % window == 0 else grid[0],
-            grid[1] // window if grid[1] % window == 0 else grid[1],
-        )
+        near = (_windows(grid[0], window), _windows(grid[1], window))
         columns = min(columns, near[1])
         attention = partial(
             SelfAttentivePooling, ratio=ratio, heads=heads, position_std=position_std
@@ -144,6 +141,10 @@ class Steering(Head):
             x = self.over_time(vectors)[0] if self.time == "gru" else vectors
         values = widen(self.read_off(self.mlp(x)))
         return values if x.dim() == 2 else values[..., 0]
+
+
+def _windows(side: int, window: int) -> int:
+    return side // window if side % window == 0 else side
 
 
 def _averages(channels: int, grid: Grid, windows: Grid) -> nn.Module:

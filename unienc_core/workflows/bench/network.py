@@ -18,7 +18,7 @@ from unienc_core.training.optim import stage_optimizer
 from unienc_core.training.stages import apply_stage
 from unienc_core.training.step import gradient_norm, to_device
 from unienc_core.training.teacher import Teacher
-from unienc_core.training.weight_average import WeightAverage
+from unienc_core.training.weight_average import average_of
 from unienc_core.view_synthesis import synthesise
 from unienc_core.workflows.bench.clock import Samples, Side
 from unienc_core.workflows.bench.parts import Part, detached, recorded
@@ -55,8 +55,7 @@ class StepRig:
         self.module: TrainModule = setting.train_module(self.preset, teacher)
         apply_stage(self.module.network, self.stage)
         self.optimizer = stage_optimizer(self.module, self.preset, self.stage)
-        decay = self.preset.optimizer.ema_decay
-        self.average = None if decay is None else WeightAverage(self.module.network, decay)
+        self.average = average_of(self.module.network, self.preset.optimizer)
         if self.average is not None:
             self.average.enter(0)
         data = TrainingData(self.preset, [setting.store_path], seed=0, workers=0)
